@@ -1,0 +1,11 @@
+//! Assay's harness: asks, records, judges, draws. It links no engine.
+//!
+//! Data flows one way: `workloads + engines -> plan -> runner = worker = engine -> record ->
+//! summary -> verdicts | gate -> report`. What comes after the record reads no clock, starts no
+//! process and looks at no environment variable.
+#![forbid(unsafe_code)]
+
+pub mod record;
+pub mod spec;
+pub mod summary;
+pub mod verdict;
