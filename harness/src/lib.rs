@@ -5,7 +5,13 @@
 //! process and looks at no environment variable.
 #![forbid(unsafe_code)]
 
+pub mod inputs;
+pub mod machine;
+pub mod plan;
 pub mod record;
+pub mod runner;
+pub mod setup;
+pub mod site;
 pub mod spec;
 pub mod summary;
 pub mod verdict;

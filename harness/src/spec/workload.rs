@@ -17,6 +17,9 @@ pub struct Workload {
     /// What to do it with; absent where the task needs none (load, boundary).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub input: Option<Input>,
+    /// Which model configuration, by the size word of `gpt2 init`.
+    #[serde(default = "gpt2")]
+    pub model: String,
     /// Threads every engine may use.
     #[serde(default = "one")]
     pub threads: usize,
@@ -127,6 +130,9 @@ impl Workload {
     }
 }
 
+fn gpt2() -> String {
+    "gpt2".into()
+}
 fn one() -> usize {
     1
 }

@@ -1,0 +1,324 @@
+//! What will be measured, in which order: filters x engines x workloads -> heats of rounds.
+//!
+//! A round gives every engine two turns, A B C C B A: drift of the machine hits all alike. The order
+//! A B C is drawn anew for every heat, workload and round from the run's seed.
+
+use crate::record::{Arm, RunSettings};
+use crate::spec::{Contestant, Role, Workload};
+use anyhow::{Result, bail};
+use worker::TaskKind;
+
+/// What to measure and how much of it.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// `quick` or `full`.
+    pub profile: String,
+    /// Amounts and limits.
+    pub settings: RunSettings,
+    /// Seed of the order of turns.
+    pub seed: u64,
+    /// In the order of measuring.
+    pub workloads: Vec<Workload>,
+    /// Every engine that is asked anything.
+    pub engines: Vec<Contestant>,
+}
+
+/// One engine's place in a round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Place {
+    /// Index into [`Plan::engines`].
+    pub engine: usize,
+    /// The engine's own place, or its second one (A/A).
+    pub arm: Arm,
+}
+
+/// What the command line narrows a plan to. Globs know `*`; an empty list means all.
+#[derive(Clone, Debug, Default)]
+pub struct Filters {
+    /// Engine names or globs.
+    pub engines: Vec<String>,
+    /// Workload names or globs.
+    pub workloads: Vec<String>,
+    /// Task words.
+    pub tasks: Vec<TaskKind>,
+}
+
+/// Workloads that share live processes within a heat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Group {
+    /// Tokenizers and boundary.
+    Text,
+    /// Everything that holds a model.
+    Model,
+    /// A fresh process for every sample.
+    Fresh,
+}
+
+impl Plan {
+    /// The amounts of a profile, by name.
+    pub fn settings(profile: &str) -> Result<RunSettings> {
+        match profile {
+            "quick" => Ok(RunSettings {
+                heats: 2,
+                rounds: 2,
+                samples: 3,
+                turn_limit_ms: 250,
+                sample_limit_ms: 10_000,
+            }),
+            "full" => Ok(RunSettings {
+                heats: 4,
+                rounds: 2,
+                samples: 5,
+                turn_limit_ms: 400,
+                sample_limit_ms: 20_000,
+            }),
+            other => bail!("unknown profile `{other}`; there are `quick` and `full`"),
+        }
+    }
+
+    /// Narrows `workloads` and `engines` by profile and filters. A filter that matches nothing is an
+    /// error that offers the nearest names.
+    pub fn new(
+        profile: &str,
+        workloads: &[Workload],
+        engines: &[Contestant],
+        filters: &Filters,
+        seed: u64,
+    ) -> Result<Plan> {
+        let settings = Plan::settings(profile)?;
+        check_filters("workload", &filters.workloads, workloads.iter().map(|w| w.name.as_str()))?;
+        check_filters("engine", &filters.engines, engines.iter().map(|e| e.name.as_str()))?;
+        let named = |w: &Workload| !filters.workloads.is_empty() && matches_any(&filters.workloads, &w.name);
+        let mut workloads: Vec<Workload> = workloads
+            .iter()
+            .filter(|w| named(w) || (filters.workloads.is_empty() && w.profiles.iter().any(|p| p == profile)))
+            .filter(|w| filters.tasks.is_empty() || filters.tasks.contains(&w.task.kind()))
+            .cloned()
+            .collect();
+        workloads.sort_by_key(group);
+        let engines: Vec<Contestant> = engines
+            .iter()
+            .filter(|e| filters.engines.is_empty() || matches_any(&filters.engines, &e.name))
+            .filter(|e| workloads.iter().any(|w| e.tasks.contains(&w.task.kind())))
+            .cloned()
+            .collect();
+        if workloads.is_empty() {
+            bail!("no workload is left after profile `{profile}` and the filters; `assay list` shows all");
+        }
+        if engines.is_empty() {
+            bail!("no engine is left that does any of these workloads; `assay list` shows who does what");
+        }
+        workloads.retain(|w| engines.iter().any(|e| e.tasks.contains(&w.task.kind())));
+        Ok(Plan { profile: profile.into(), settings, seed, workloads, engines })
+    }
+
+    /// The places of one workload: reference engine first, then as declared, then the A/A arm.
+    pub fn places(&self, workload: &Workload) -> Vec<Place> {
+        let task = workload.task.kind();
+        let mut places: Vec<Place> = (0..self.engines.len())
+            .filter(|&at| self.engines[at].tasks.contains(&task))
+            .map(|engine| Place { engine, arm: Arm::First })
+            .collect();
+        places.sort_by_key(|place| {
+            let engine = &self.engines[place.engine];
+            (!engine.reference_for.contains(&task), engine.role != Role::Contestant)
+        });
+        let again: Vec<Place> = places
+            .iter()
+            .filter(|place| self.engines[place.engine].aa_for.contains(&task))
+            .map(|place| Place { arm: Arm::Again, ..*place })
+            .collect();
+        places.extend(again);
+        places
+    }
+
+    /// The turns of one round: a drawn order, forth and back.
+    pub fn turns(&self, heat: u32, round: u32, workload: &Workload, places: &[Place]) -> Vec<Place> {
+        let mut order = places.to_vec();
+        let mut state = self.seed ^ (u64::from(heat) << 40) ^ (u64::from(round) << 20) ^ hash(&workload.name);
+        for at in (1..order.len()).rev() {
+            state = splitmix(state);
+            order.swap(at, (state % (at as u64 + 1)) as usize);
+        }
+        let back: Vec<Place> = order.iter().rev().copied().collect();
+        order.extend(back);
+        order
+    }
+
+    /// The groups that occur, in the order of measuring, each with its workloads.
+    pub fn groups(&self) -> Vec<(Group, Vec<&Workload>)> {
+        [Group::Text, Group::Model, Group::Fresh]
+            .into_iter()
+            .map(|kind| (kind, self.workloads.iter().filter(|w| group(w) == kind).collect::<Vec<_>>()))
+            .filter(|(_, workloads)| !workloads.is_empty())
+            .collect()
+    }
+
+    /// Turns of the whole run: the unit of progress.
+    pub fn turns_in_all(&self) -> u64 {
+        let per_heat: u64 = self
+            .workloads
+            .iter()
+            .map(|w| {
+                let places = self.places(w).len() as u64;
+                places * (1 + 2 * u64::from(self.settings.rounds))
+            })
+            .sum();
+        per_heat * u64::from(self.settings.heats)
+    }
+}
+
+/// Which processes a workload shares.
+pub fn group(workload: &Workload) -> Group {
+    match workload.task.kind() {
+        TaskKind::Encode | TaskKind::Detokenize | TaskKind::WordSplit | TaskKind::Boundary => Group::Text,
+        TaskKind::Prefill | TaskKind::Decode | TaskKind::Generate | TaskKind::Load => Group::Model,
+        TaskKind::Start => Group::Fresh,
+    }
+}
+
+/// True if `name` matches one of the globs; `*` stands for any run of characters.
+pub fn matches_any(globs: &[String], name: &str) -> bool {
+    globs.iter().any(|glob| matches_glob(glob, name))
+}
+
+/// True if `name` matches `glob`; `*` stands for any run of characters.
+pub fn matches_glob(glob: &str, name: &str) -> bool {
+    let mut parts = glob.split('*');
+    let Some(mut rest) = name.strip_prefix(parts.next().unwrap_or("")) else { return false };
+    let parts: Vec<&str> = parts.collect();
+    let Some((last, middle)) = parts.split_last() else { return rest.is_empty() };
+    for part in middle {
+        match rest.find(part) {
+            Some(at) => rest = &rest[at + part.len()..],
+            None => return false,
+        }
+    }
+    rest.ends_with(last)
+}
+
+fn check_filters<'a>(
+    what: &str,
+    globs: &[String],
+    names: impl Iterator<Item = &'a str> + Clone,
+) -> Result<()> {
+    for glob in globs {
+        if !names.clone().any(|name| matches_glob(glob, name)) {
+            let mut near: Vec<(f64, &str)> =
+                names.clone().map(|name| (strsim::jaro_winkler(glob, name), name)).collect();
+            near.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(b.1)));
+            let near: Vec<&str> = near.into_iter().take(3).map(|(_, name)| name).collect();
+            bail!("unknown {what} `{glob}`; the nearest are {} (`assay list` shows all)", near.join(", "));
+        }
+    }
+    Ok(())
+}
+
+fn hash(text: &str) -> u64 {
+    text.bytes()
+        .fold(0xcbf2_9ce4_8422_2325, |state, byte| (state ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+/// SplitMix64 (Steele, Lea and Flood 2014): enough for an order of turns.
+pub fn splitmix(state: u64) -> u64 {
+    let mut z = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+    use worker::Task;
+
+    fn workload(name: &str, task: Task) -> Workload {
+        Workload {
+            name: name.into(),
+            task,
+            input: None,
+            model: "gpt2".into(),
+            threads: 1,
+            profiles: vec!["quick".into()],
+            expect: None,
+            logit_budget: 1e-4,
+        }
+    }
+
+    fn engine(name: &str, tasks: &[TaskKind], reference: bool, aa: bool) -> Contestant {
+        Contestant {
+            name: name.into(),
+            run: vec!["x".into()],
+            role: Role::Contestant,
+            precision: String::new(),
+            tasks: tasks.to_vec(),
+            reference_for: if reference { tasks.to_vec() } else { vec![] },
+            aa_for: if aa { tasks.to_vec() } else { vec![] },
+            environment: BTreeMap::new(),
+            language: "rust".into(),
+            note: String::new(),
+            needs: vec![],
+        }
+    }
+
+    fn plan(filters: &Filters) -> Result<Plan> {
+        let workloads = [
+            workload("decode/b1", Task::Decode { context: 4, tokens: 2, batch: 1 }),
+            workload("encode/a", Task::Encode { batch: false }),
+        ];
+        let engines = [
+            engine("a/one", &[TaskKind::Encode], false, true),
+            engine("b/two", &[TaskKind::Encode, TaskKind::Decode], true, false),
+        ];
+        Plan::new("quick", &workloads, &engines, filters, 7)
+    }
+
+    #[test]
+    fn the_reference_goes_first_and_the_again_arm_last() {
+        let plan = plan(&Filters::default()).unwrap();
+        assert_eq!(plan.workloads[0].name, "encode/a", "text before models");
+        let places = plan.places(&plan.workloads[0]);
+        let names: Vec<_> = places.iter().map(|p| (plan.engines[p.engine].name.as_str(), p.arm)).collect();
+        assert_eq!(names, [("b/two", Arm::First), ("a/one", Arm::First), ("a/one", Arm::Again)]);
+    }
+
+    #[test]
+    fn a_round_goes_forth_and_back_and_the_seed_decides_the_order() {
+        let plan = plan(&Filters::default()).unwrap();
+        let w = &plan.workloads[0];
+        let turns = plan.turns(0, 1, w, &plan.places(w));
+        assert_eq!(turns.len(), 6);
+        let back: Vec<_> = turns.iter().rev().copied().collect();
+        assert_eq!(turns, back);
+        assert_eq!(turns, plan.turns(0, 1, w, &plan.places(w)));
+        let orders: std::collections::BTreeSet<Vec<Place>> =
+            (0..20).map(|heat| plan.turns(heat, 1, w, &plan.places(w))).collect();
+        assert!(orders.len() > 3, "orders differ between heats");
+    }
+
+    #[test]
+    fn unknown_names_come_with_the_nearest() {
+        let error =
+            plan(&Filters { engines: vec!["a/onw".into()], ..Filters::default() }).unwrap_err().to_string();
+        assert!(error.contains("a/one"), "{error}");
+        let error = plan(&Filters { workloads: vec!["encoed/*".into()], ..Filters::default() })
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("encode/a"), "{error}");
+    }
+
+    #[test]
+    fn globs() {
+        for (glob, name, want) in [
+            ("encode/*", "encode/a", true),
+            ("*", "x/y", true),
+            ("*/b*-ctx32", "decode/b1-ctx32", true),
+            ("encode/*", "decode/a", false),
+            ("encode/a", "encode/ab", false),
+            ("a*a", "a", false),
+        ] {
+            assert_eq!(matches_glob(glob, name), want, "{glob} {name}");
+        }
+    }
+}

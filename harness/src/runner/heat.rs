@@ -1,0 +1,546 @@
+//! Heats, rounds and turns: who is alive, who is asked next, what is written down.
+//!
+//! Invariant: whatever happens to one engine becomes rows of that engine, and the run goes on. Only
+//! Ctrl-C and a record that cannot be written end a run, and both keep every row taken before.
+
+use super::process::{Fault, Launch, Worker};
+use super::references::{Reference, References, first_difference, logit_error};
+use super::rows::{Turn, fault_status};
+use crate::plan::{Group, Place, Plan};
+use crate::record::{Arm, CheckRow, Introduced, Moment, Status, Writer};
+use crate::spec::{Role, Workload};
+use anyhow::{Context, Result};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::time::Duration;
+use worker::{Files, Order, Prepare, Reply, SampleReply, TaskKind};
+
+/// Longest time an engine may take to boot or to prepare.
+const PREPARE_LIMIT: Duration = Duration::from_secs(300);
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Every planned turn was taken or has a row that says why not.
+    Complete,
+    /// Ctrl-C.
+    Interrupted,
+}
+
+/// Told before every turn.
+pub trait Progress {
+    /// `done` of `total` turns are behind us.
+    fn turn(&mut self, done: u64, total: u64, heat: u32, workload: &str, engine: &str);
+    /// Something a reader should see at once.
+    fn note(&mut self, text: &str);
+}
+
+/// What the runner needs to know about this installation.
+pub trait Site {
+    /// How to start an engine, or why it cannot be (reason and remedy).
+    fn launch(&self, engine: &crate::spec::Contestant) -> Result<Launch, String>;
+    /// The files a workload is done with.
+    fn files(&self, workload: &Workload) -> Result<Files>;
+}
+
+/// One measuring run under way.
+pub struct Heats<'a> {
+    /// What to measure.
+    pub plan: &'a Plan,
+    /// Where things are.
+    pub site: &'a dyn Site,
+    /// Where rows go.
+    pub writer: &'a mut Writer,
+    /// Whom to tell.
+    pub progress: &'a mut dyn Progress,
+    /// What answers are held against.
+    pub references: References,
+    /// A folder for answers on their way to a comparison.
+    pub scratch: PathBuf,
+    /// Everybody met so far.
+    pub identities: BTreeMap<String, Introduced>,
+    /// (engine, workload) -> why it is not asked again in this run.
+    pub barred: BTreeMap<(String, String), String>,
+    /// Turns behind us.
+    pub done: u64,
+}
+
+/// The workers of one group within one heat.
+struct Stable {
+    alive: BTreeMap<Place, Worker>,
+    /// Places whose process failed twice in this heat, and how.
+    given_up: BTreeMap<Place, (Status, String)>,
+    failures: BTreeMap<Place, u32>,
+}
+
+/// Ends a run early.
+enum End {
+    Interrupted,
+    Broken(anyhow::Error),
+}
+impl From<anyhow::Error> for End {
+    fn from(error: anyhow::Error) -> End {
+        End::Broken(error)
+    }
+}
+
+impl Heats<'_> {
+    /// Runs every heat of the plan.
+    pub fn run(&mut self) -> Result<Outcome> {
+        std::fs::create_dir_all(&self.scratch)
+            .with_context(|| format!("cannot make {}", self.scratch.display()))?;
+        for heat in 0..self.plan.settings.heats {
+            for (group, workloads) in self.plan.groups() {
+                let ended = if group == Group::Fresh {
+                    self.fresh(heat, &workloads)
+                } else {
+                    self.shared(heat, &workloads)
+                };
+                match ended {
+                    Ok(()) => {}
+                    Err(End::Interrupted) => return Ok(Outcome::Interrupted),
+                    Err(End::Broken(error)) => return Err(error),
+                }
+            }
+        }
+        Ok(Outcome::Complete)
+    }
+
+    /// Processes that live through all workloads of the group.
+    fn shared(&mut self, heat: u32, workloads: &[&Workload]) -> Result<(), End> {
+        let mut stable =
+            Stable { alive: BTreeMap::new(), given_up: BTreeMap::new(), failures: BTreeMap::new() };
+        for workload in workloads {
+            let places = self.plan.places(workload);
+            let mut ready: BTreeSet<Place> = BTreeSet::new();
+            for (turn, &place) in places.iter().enumerate() {
+                if self.verify(heat, turn as u32, workload, place, &mut stable)? {
+                    ready.insert(place);
+                }
+            }
+            for round in 1..=self.plan.settings.rounds {
+                let turns = self.plan.turns(heat, round, workload, &places);
+                for (turn, place) in turns.into_iter().enumerate() {
+                    self.tell(heat, workload, place);
+                    if !ready.contains(&place) {
+                        continue;
+                    }
+                    let at = self.at(heat, round, turn as u32, workload, place);
+                    if !self.turn(at, workload, place, &mut stable)? {
+                        ready.remove(&place);
+                    }
+                }
+            }
+            for place in ready {
+                self.release(place, &mut stable)?;
+            }
+        }
+        self.weigh(&mut stable)
+    }
+
+    /// A process for every sample: spawn, prepare, one run, gone.
+    fn fresh(&mut self, heat: u32, workloads: &[&Workload]) -> Result<(), End> {
+        for workload in workloads {
+            let places = self.plan.places(workload);
+            let mut out: BTreeSet<Place> = BTreeSet::new();
+            for round in 0..=self.plan.settings.rounds {
+                let turns =
+                    if round == 0 { places.clone() } else { self.plan.turns(heat, round, workload, &places) };
+                for (turn, place) in turns.into_iter().enumerate() {
+                    if out.contains(&place) {
+                        self.tell(heat, workload, place);
+                        continue;
+                    }
+                    let mut stable = Stable {
+                        alive: BTreeMap::new(),
+                        given_up: BTreeMap::new(),
+                        failures: BTreeMap::new(),
+                    };
+                    let at = self.at(heat, round, turn as u32, workload, place);
+                    if !self.verify_at(at, workload, place, &mut stable)? {
+                        out.insert(place);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Prepare and one first run, its answer (and logits) checked. True: take part in the rounds.
+    fn verify(
+        &mut self,
+        heat: u32,
+        turn: u32,
+        workload: &Workload,
+        place: Place,
+        stable: &mut Stable,
+    ) -> Result<bool, End> {
+        let at = self.at(heat, 0, turn, workload, place);
+        self.verify_at(at, workload, place, stable)
+    }
+
+    fn verify_at(
+        &mut self,
+        at: Turn<'_>,
+        workload: &Workload,
+        place: Place,
+        stable: &mut Stable,
+    ) -> Result<bool, End> {
+        self.tell(at.heat, workload, place);
+        let key = (at.engine.to_string(), workload.name.clone());
+        if let Some(reason) = self.barred.get(&key) {
+            let row = at.without_clocks(Status::Skipped, reason.clone());
+            self.writer.sample(&row)?;
+            return Ok(false);
+        }
+        if let Err((status, reason)) = self.enter(at, place, stable)? {
+            self.writer.sample(&at.without_clocks(status, reason))?;
+            return Ok(false);
+        }
+        let files = match self.site.files(workload) {
+            Ok(files) => files,
+            Err(error) => {
+                self.writer.sample(&at.without_clocks(Status::Failed, format!("{error:#}")))?;
+                return Ok(false);
+            }
+        };
+        let order = Order::Prepare(Prepare {
+            workload: workload.name.clone(),
+            task: workload.task.clone(),
+            files,
+            threads: workload.threads,
+        });
+        let Some(worker) = stable.alive.get_mut(&place) else { return Ok(false) };
+        let pid = worker.pid();
+        match worker.ask(&order, PREPARE_LIMIT) {
+            Ok(Reply::Ready { prepare_ns, since_spawn_ns, memory, threads_seen }) => {
+                let mut rung = at.rung(pid, Moment::Ready, memory);
+                rung.prepare_ns = Some(prepare_ns);
+                rung.since_spawn_ns = Some(since_spawn_ns);
+                rung.threads_seen = Some(threads_seen);
+                self.writer.process(&rung)?;
+            }
+            Ok(Reply::Refused { reason, remedy }) => {
+                let reason = if remedy.is_empty() { reason } else { format!("{reason} ({remedy})") };
+                self.writer.sample(&at.without_clocks(Status::Refused, reason))?;
+                return Ok(false);
+            }
+            Ok(Reply::Failed { error }) => {
+                self.writer.sample(&at.without_clocks(Status::Failed, error))?;
+                return Ok(false);
+            }
+            Ok(other) => {
+                return self.lose(at, place, stable, Fault::Garbled(format!("{other:?} to prepare")));
+            }
+            Err(fault) => return self.lose(at, place, stable, fault),
+        }
+        self.first_run(at, workload, place, stable)
+    }
+
+    fn first_run(
+        &mut self,
+        at: Turn<'_>,
+        workload: &Workload,
+        place: Place,
+        stable: &mut Stable,
+    ) -> Result<bool, End> {
+        let patience = Duration::from_millis(self.plan.settings.sample_limit_ms) * 3;
+        let taken = match self.measure(at, place, stable, 1, 0, patience)? {
+            Some(samples) => samples,
+            None => return Ok(false),
+        };
+        let compared = self.plan.engines[place.engine].role == Role::Contestant;
+        let Some(sample) = taken.into_iter().next() else { return Ok(false) };
+        if !compared {
+            self.writer.sample(&at.measured(0, sample, None))?;
+            return Ok(true);
+        }
+        let (answer, logits) = match self.explain(place, stable) {
+            Ok(pair) => pair,
+            Err(fault) => return self.lose(at, place, stable, fault),
+        };
+        let mut wrong = self.references.wrong(workload, &sample);
+        if let (Some(text), Some(reference)) = (&mut wrong, self.references.get(workload)) {
+            text.push_str("; ");
+            text.push_str(&first_difference(&workload.task, &answer, &reference.answer));
+        }
+        let source = self.references.source(workload);
+        if wrong.is_none() && self.references.get(workload).is_none() {
+            let reference = Reference {
+                engine: at.engine.into(),
+                units: sample.units,
+                digest: sample.digest.clone(),
+                answer,
+                logits: logits.clone(),
+            };
+            self.references.set(workload, reference);
+        }
+        self.writer.check(&CheckRow {
+            heat: at.heat,
+            workload: workload.name.clone(),
+            engine: at.engine.into(),
+            reference: if source.is_empty() { at.engine.into() } else { source },
+            check: "answer".into(),
+            passed: wrong.is_none(),
+            error: None,
+            budget: None,
+            detail: wrong.clone().unwrap_or_default(),
+        })?;
+        if let Some(text) = self.check_logits(at, workload, &logits)? {
+            wrong.get_or_insert(text);
+        }
+        let passed = wrong.is_none();
+        if let Some(text) = &wrong {
+            self.progress.note(&format!("{} on {}: WRONG ANSWER: {text}", at.engine, at.workload));
+        }
+        self.writer.sample(&at.measured(0, sample, wrong))?;
+        Ok(passed)
+    }
+
+    fn check_logits(
+        &mut self,
+        at: Turn<'_>,
+        workload: &Workload,
+        logits: &[f32],
+    ) -> Result<Option<String>, End> {
+        let Some(reference) = self.references.get(workload) else { return Ok(None) };
+        if logits.is_empty() || reference.logits.is_empty() || reference.engine == at.engine {
+            return Ok(None);
+        }
+        let error = logit_error(logits, &reference.logits);
+        let passed = error <= workload.logit_budget;
+        let detail = if passed {
+            String::new()
+        } else {
+            format!(
+                "logits differ by {error:.3e} of the largest; the budget is {:.0e}",
+                workload.logit_budget
+            )
+        };
+        self.writer.check(&CheckRow {
+            heat: at.heat,
+            workload: workload.name.clone(),
+            engine: at.engine.into(),
+            reference: reference.engine.clone(),
+            check: "logits".into(),
+            passed,
+            error: Some(error),
+            budget: Some(workload.logit_budget),
+            detail: detail.clone(),
+        })?;
+        Ok((!passed).then_some(detail))
+    }
+
+    /// One turn of a round. False: this place sits out the rest of the workload.
+    fn turn(
+        &mut self,
+        at: Turn<'_>,
+        workload: &Workload,
+        place: Place,
+        stable: &mut Stable,
+    ) -> Result<bool, End> {
+        let settings = &self.plan.settings;
+        let (samples, limit_ns) = (settings.samples, settings.turn_limit_ms * 1_000_000);
+        let patience = Duration::from_millis(settings.sample_limit_ms + settings.turn_limit_ms);
+        let Some(taken) = self.measure(at, place, stable, samples, limit_ns, patience)? else {
+            return Ok(false);
+        };
+        let compared = self.plan.engines[place.engine].role == Role::Contestant;
+        for (index, sample) in taken.into_iter().enumerate() {
+            let wrong = if compared { self.references.wrong(workload, &sample) } else { None };
+            self.writer.sample(&at.measured(index as u32, sample, wrong))?;
+        }
+        Ok(true)
+    }
+
+    /// Asks for samples and collects them until `done`. `None`: a row already says why there are none.
+    fn measure(
+        &mut self,
+        at: Turn<'_>,
+        place: Place,
+        stable: &mut Stable,
+        samples: u32,
+        limit_ns: u64,
+        patience: Duration,
+    ) -> Result<Option<Vec<SampleReply>>, End> {
+        let Some(worker) = stable.alive.get_mut(&place) else { return Ok(None) };
+        worker.tell(&Order::Measure { samples, limit_ns });
+        let mut taken = Vec::new();
+        loop {
+            let Some(worker) = stable.alive.get_mut(&place) else { return Ok(None) };
+            match worker.next(patience) {
+                Ok(Reply::Sample(sample)) => taken.push(sample),
+                Ok(Reply::Done { memory, threads_seen }) => {
+                    let mut rung = at.rung(worker.pid(), Moment::Done, memory);
+                    rung.threads_seen = Some(threads_seen);
+                    self.writer.process(&rung)?;
+                    return Ok(Some(taken));
+                }
+                Ok(Reply::Failed { error }) => {
+                    self.writer.sample(&at.without_clocks(Status::Failed, error))?;
+                    return Ok(None);
+                }
+                Ok(other) => {
+                    let fault = Fault::Garbled(format!("{other:?} while measuring"));
+                    self.lose(at, place, stable, fault)?;
+                    return Ok(None);
+                }
+                Err(fault) => {
+                    self.lose(at, place, stable, fault)?;
+                    return Ok(None);
+                }
+            }
+        }
+    }
+
+    /// Has a worker write down its last answer.
+    fn explain(&self, place: Place, stable: &mut Stable) -> Result<(Vec<u8>, Vec<f32>), Fault> {
+        let answer = self.scratch.join("answer.bin");
+        let logits = self.scratch.join("logits.bin");
+        let _ = std::fs::remove_file(&logits);
+        let Some(worker) = stable.alive.get_mut(&place) else {
+            return Err(Fault::Garbled("no process".into()));
+        };
+        let order = Order::Explain { answer: answer.clone(), logits: logits.clone() };
+        match worker.ask(&order, PREPARE_LIMIT)? {
+            Reply::Done { .. } => {}
+            other => return Err(Fault::Garbled(format!("{other:?} to explain"))),
+        }
+        let bytes =
+            std::fs::read(&answer).map_err(|error| Fault::Garbled(format!("no answer file: {error}")))?;
+        let floats = std::fs::read(&logits).unwrap_or_default();
+        let floats = floats
+            .chunks_exact(4)
+            .map(|four| f32::from_le_bytes([four[0], four[1], four[2], four[3]]))
+            .collect();
+        Ok((bytes, floats))
+    }
+
+    /// Makes sure a place's process lives; otherwise says why not.
+    fn enter(
+        &mut self,
+        at: Turn<'_>,
+        place: Place,
+        stable: &mut Stable,
+    ) -> Result<Result<(), (Status, String)>, End> {
+        if stable.alive.contains_key(&place) {
+            return Ok(Ok(()));
+        }
+        if let Some(known) = stable.given_up.get(&place) {
+            return Ok(Err(known.clone()));
+        }
+        let launch = match self.site.launch(&self.plan.engines[place.engine]) {
+            Ok(launch) => launch,
+            Err(reason) => {
+                let known = (Status::Refused, reason);
+                stable.given_up.insert(place, known.clone());
+                return Ok(Err(known));
+            }
+        };
+        match Worker::spawn(&launch, PREPARE_LIMIT) {
+            Ok(worker) => {
+                let mut rung = at.rung(worker.pid(), Moment::Hello, worker.memory);
+                rung.workload = String::new();
+                rung.since_spawn_ns = Some(worker.boot_ns);
+                self.writer.process(&rung)?;
+                let met = self.identities.entry(at.engine.into()).or_default();
+                if met.identity != worker.identity {
+                    met.identity = worker.identity.clone();
+                    self.writer.json("identities.json", &self.identities)?;
+                }
+                stable.alive.insert(place, worker);
+                Ok(Ok(()))
+            }
+            Err(Fault::Interrupted) => Err(End::Interrupted),
+            Err(fault) => {
+                let known = (fault_status(&fault), fault.to_string());
+                self.progress.note(&format!("{}: {}", at.engine, known.1));
+                stable.given_up.insert(place, known.clone());
+                Ok(Err(known))
+            }
+        }
+    }
+
+    /// A process is lost: its row is written, the process dropped. Always `Ok(false)` or the end.
+    fn lose(&mut self, at: Turn<'_>, place: Place, stable: &mut Stable, fault: Fault) -> Result<bool, End> {
+        if matches!(fault, Fault::Interrupted) {
+            return Err(End::Interrupted);
+        }
+        let (status, reason) = (fault_status(&fault), fault.to_string());
+        self.progress.note(&format!("{} on {}: {reason}", at.engine, at.workload));
+        self.writer.sample(&at.without_clocks(status, reason.clone()))?;
+        stable.alive.remove(&place);
+        let failures = stable.failures.entry(place).or_default();
+        *failures += 1;
+        if *failures >= 3 {
+            stable.given_up.insert(
+                place,
+                (Status::Skipped, format!("its process was lost 3 times in this heat, last: {reason}")),
+            );
+        }
+        if status == Status::TimedOut {
+            let why = format!("it timed out on this workload in heat {}", at.heat);
+            self.barred.insert((at.engine.into(), at.workload.into()), why);
+        }
+        Ok(false)
+    }
+
+    fn release(&mut self, place: Place, stable: &mut Stable) -> Result<(), End> {
+        let Some(worker) = stable.alive.get_mut(&place) else { return Ok(()) };
+        match worker.ask(&Order::Release, PREPARE_LIMIT) {
+            Ok(Reply::Done { .. }) => Ok(()),
+            Err(Fault::Interrupted) => Err(End::Interrupted),
+            Ok(_) | Err(_) => {
+                stable.alive.remove(&place);
+                Ok(())
+            }
+        }
+    }
+
+    /// Asks every engine, once a run, what it needs on disk.
+    fn weigh(&mut self, stable: &mut Stable) -> Result<(), End> {
+        for (place, worker) in &mut stable.alive {
+            let name = self.plan.engines[place.engine].name.clone();
+            if place.arm == Arm::Again
+                || self.identities.get(&name).is_some_and(|met| !met.footprint.is_empty())
+            {
+                continue;
+            }
+            match worker.ask(&Order::Footprint, PREPARE_LIMIT) {
+                Ok(Reply::Footprint { parts }) => {
+                    self.identities.entry(name).or_default().footprint = parts;
+                }
+                Ok(Reply::Failed { error }) => self.progress.note(&format!("{name}: no footprint: {error}")),
+                Err(Fault::Interrupted) => return Err(End::Interrupted),
+                Ok(_) | Err(_) => {}
+            }
+        }
+        self.writer.json("identities.json", &self.identities)?;
+        Ok(())
+    }
+
+    fn at<'t>(&self, heat: u32, round: u32, turn: u32, workload: &'t Workload, place: Place) -> Turn<'t>
+    where
+        Self: 't,
+    {
+        Turn { heat, round, turn, workload: &workload.name, engine: self.name(place), arm: place.arm }
+    }
+
+    fn tell(&mut self, heat: u32, workload: &Workload, place: Place) {
+        let total = self.plan.turns_in_all();
+        let name = self.plan.engines[place.engine].name.clone();
+        self.progress.turn(self.done, total, heat, &workload.name, &name);
+        self.done += 1;
+    }
+}
+
+impl<'a> Heats<'a> {
+    fn name(&self, place: Place) -> &'a str {
+        &self.plan.engines[place.engine].name
+    }
+}
+
+/// True where a workload's samples are the first runs of fresh processes.
+pub fn judged_on_first(kind: TaskKind) -> bool {
+    kind == TaskKind::Start
+}

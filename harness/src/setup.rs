@@ -1,0 +1,139 @@
+//! Makes an installation ready: Python side, engines, model, vocabulary. Each step says what it does,
+//! is skipped when it is already done, and on failure names the remedy.
+
+use crate::runner::{output, run};
+use crate::site::Site;
+use crate::spec::Family;
+use anyhow::{Context, Result, ensure};
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// Free bytes that a set-up from nothing needs: Python side, Rust build, model.
+const DISK_NEEDED: u64 = 12 << 30;
+
+/// What a set-up ended with.
+#[derive(Debug, Default)]
+pub struct Ready {
+    /// Families that could not be made ready, and why. The run goes on without them.
+    pub without: Vec<String>,
+}
+
+/// Runs every step that is not done yet.
+pub fn setup(site: &Site, families: &[Family]) -> Result<Ready> {
+    let mut ready = Ready::default();
+    check_tools(site)?;
+    let python = match python_side(site) {
+        Ok(()) => true,
+        Err(error) => {
+            let line = format!("the Python side is not ready: {error:#}; engines that need it sit out");
+            eprintln!("{line}");
+            ready.without.push(line);
+            false
+        }
+    };
+    step("building gpt2");
+    let gpt2 = ["cargo", "build", "--release", "--locked", "-q", "-p", "rust_native"].map(String::from);
+    run(&gpt2, &BTreeMap::new(), site.root(), "cannot build rust_native")?;
+    let environment = site.python_environment();
+    for family in families.iter().filter(|family| !family.build.is_empty()) {
+        let names: Vec<&str> = family.engine.iter().map(|engine| engine.name.as_str()).collect();
+        let label = names.first().and_then(|name| name.split('/').next()).unwrap_or("?");
+        if !family.needs.is_empty() && !python {
+            continue;
+        }
+        step(&format!("building {label}"));
+        let environment = if family.needs.is_empty() { &BTreeMap::new() } else { &environment };
+        if let Err(error) = run(&family.build, environment, site.root(), &format!("cannot build {label}")) {
+            let line = format!("{error:#}; {} sit out", names.join(", "));
+            eprintln!("{line}");
+            ready.without.push(line);
+        }
+    }
+    step("model and vocabulary");
+    site.model("gpt2")?;
+    site.vocabulary()?;
+    Ok(ready)
+}
+
+fn check_tools(site: &Site) -> Result<()> {
+    ensure!(
+        output(&["cc", "--version"], site.root()).is_some(),
+        "no C compiler (`cc`): install gcc or clang (Debian: apt-get install build-essential) and run this again"
+    );
+    let fresh = !site.venv().exists();
+    if let Some(free) = free_bytes(site.root()).filter(|&free| fresh && free < DISK_NEEDED) {
+        anyhow::bail!(
+            "{} MiB are free at {}; a set-up from nothing needs {} MiB: free some or clone elsewhere",
+            free >> 20,
+            site.root().display(),
+            DISK_NEEDED >> 20
+        );
+    }
+    Ok(())
+}
+
+fn free_bytes(folder: &Path) -> Option<u64> {
+    let text = output(&["df", "-Pk", "."], folder)?;
+    let kib: u64 = text.lines().nth(1)?.split_ascii_whitespace().nth(3)?.parse().ok()?;
+    Some(kib * 1024)
+}
+
+/// python_ref/.venv, exactly as python_ref/requirements.lock says.
+fn python_side(site: &Site) -> Result<()> {
+    let lock = site.root().join("python_ref/requirements.lock");
+    let text = std::fs::read(&lock).with_context(|| format!("cannot read {}", lock.display()))?;
+    let wanted: String = Sha256::digest(&text).iter().map(|byte| format!("{byte:02x}")).collect();
+    let stamp = site.venv().join("assay-lock.sha256");
+    if std::fs::read_to_string(&stamp).is_ok_and(|have| have == wanted) && site.python().exists() {
+        return Ok(());
+    }
+    step("setting up the Python side (some minutes at the first time)");
+    let uv = uv(site)?;
+    let none = BTreeMap::new();
+    let venv = site.venv().to_string_lossy().into_owned();
+    let base = std::env::var("ASSAY_PYTHON").unwrap_or_else(|_| "python3".into());
+    let make = [&uv, "venv", "--quiet", "--clear", "--no-python-downloads", "--python", &base, &venv]
+        .map(String::from);
+    run(
+        &make,
+        &none,
+        site.root(),
+        "cannot make python_ref/.venv (Python 3.11 or newer with its shared library is needed)",
+    )?;
+    let python = site.python().to_string_lossy().into_owned();
+    let lock = lock.to_string_lossy().into_owned();
+    let sync =
+        [&uv, "pip", "sync", "--quiet", "--require-hashes", "--python", &python, &lock].map(String::from);
+    run(
+        &sync,
+        &none,
+        site.root(),
+        "cannot install python_ref/requirements.lock (is the package registry reachable?)",
+    )?;
+    std::fs::write(&stamp, wanted).with_context(|| format!("cannot write {}", stamp.display()))
+}
+
+/// uv from PATH, or from PyPI into a folder of ours.
+fn uv(site: &Site) -> Result<String> {
+    if output(&["uv", "--version"], site.root()).is_some() {
+        return Ok("uv".into());
+    }
+    let own: PathBuf = site.made().join("uv");
+    let program = own.join("bin/uv");
+    if !program.exists() {
+        let none = BTreeMap::new();
+        let folder = own.to_string_lossy().into_owned();
+        let base = std::env::var("ASSAY_PYTHON").unwrap_or_else(|_| "python3".into());
+        let make = [&base, "-m", "venv", &folder].map(String::from);
+        run(&make, &none, site.root(), "cannot make a folder for uv (is Python 3 with venv installed?)")?;
+        let pip = own.join("bin/pip").to_string_lossy().into_owned();
+        let install = [&pip, "install", "--quiet", "uv"].map(String::from);
+        run(&install, &none, site.root(), "cannot install uv (is the package registry reachable?)")?;
+    }
+    Ok(program.to_string_lossy().into_owned())
+}
+
+fn step(what: &str) {
+    eprintln!("setup: {what} …");
+}
