@@ -1,1 +1,17 @@
-//! .
+//! GPT-2 and byte-level BPE from scratch, on the CPU, with no Python and no framework.
+//!
+//! What lives where:
+//! - [`config`]: the shape of a model, every field checked.
+//! - [`checkpoint`]: safetensors by memory map, validated in full before the first byte is used.
+//! - [`init`]: the seeded initialiser that writes a Hugging Face-compatible folder.
+//! - [`bpe`]: the tokenizer.
+//!
+//! Invariant: this crate has never heard of benchmarks. It does not know who measures it, and its
+//! only tie to a numeric backend is the crate `kernels`.
+
+pub mod config;
+pub mod error;
+mod json;
+
+pub use config::{Activation, Config};
+pub use error::Error;
