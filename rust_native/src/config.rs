@@ -139,6 +139,39 @@ impl Config {
         u64::try_from(total).unwrap_or(u64::MAX)
     }
 
+    /// Every parameter tensor of this configuration: Hugging Face name without the `transformer.` prefix,
+    /// and shape (Conv1D layout, `[in, out]`). `lm_head.weight` only if the head is not tied.
+    pub fn tensors(&self) -> Vec<(String, Vec<usize>)> {
+        let (c, f) = (self.n_embd, self.n_inner);
+        let mut list = vec![
+            ("wte.weight".to_owned(), vec![self.vocab_size, c]),
+            ("wpe.weight".to_owned(), vec![self.n_positions, c]),
+        ];
+        for layer in 0..self.n_layer {
+            let block: [(&str, &[usize]); 12] = [
+                ("ln_1.weight", &[c]),
+                ("ln_1.bias", &[c]),
+                ("attn.c_attn.weight", &[c, 3 * c]),
+                ("attn.c_attn.bias", &[3 * c]),
+                ("attn.c_proj.weight", &[c, c]),
+                ("attn.c_proj.bias", &[c]),
+                ("ln_2.weight", &[c]),
+                ("ln_2.bias", &[c]),
+                ("mlp.c_fc.weight", &[c, f]),
+                ("mlp.c_fc.bias", &[f]),
+                ("mlp.c_proj.weight", &[f, c]),
+                ("mlp.c_proj.bias", &[c]),
+            ];
+            list.extend(block.map(|(name, shape)| (format!("h.{layer}.{name}"), shape.to_vec())));
+        }
+        list.push(("ln_f.weight".to_owned(), vec![c]));
+        list.push(("ln_f.bias".to_owned(), vec![c]));
+        if !self.tie_word_embeddings {
+            list.push(("lm_head.weight".to_owned(), vec![self.vocab_size, c]));
+        }
+        list
+    }
+
     /// Reads and checks a `config.json`. Missing optional fields take Hugging Face's defaults.
     ///
     /// # Errors
@@ -203,15 +236,15 @@ impl Config {
             bos_token_id: fields.token("bos_token_id", vocab_size)?,
             eos_token_id: fields.token("eos_token_id", vocab_size)?,
         };
-        if let Some(context) = fields.get("n_ctx") {
-            if context.as_u64() != Some(config.n_positions as u64) {
-                return Err(Error::config(
-                    path,
-                    "n_ctx",
-                    format!("{context}, but n_positions is {}", config.n_positions),
-                    "make both equal or remove n_ctx",
-                ));
-            }
+        if let Some(context) = fields.get("n_ctx")
+            && context.as_u64() != Some(config.n_positions as u64)
+        {
+            return Err(Error::config(
+                path,
+                "n_ctx",
+                format!("{context}, but n_positions is {}", config.n_positions),
+                "make both equal or remove n_ctx",
+            ));
         }
         config.check_at(path)?;
         Ok(config)
@@ -378,10 +411,10 @@ impl Fields<'_> {
     /// Refuses, by name, what would change the numbers. `reorder_and_upcast_attn` is accepted:
     /// in f32, upcasting to f32 changes nothing. Dropout does not act in inference.
     fn refuse_unsupported(&self) -> Result<(), Error> {
-        if let Some(value) = self.get("model_type") {
-            if value.as_str() != Some("gpt2") {
-                return Err(self.bad("model_type", value, "only gpt2 is supported"));
-            }
+        if let Some(value) = self.get("model_type")
+            && value.as_str() != Some("gpt2")
+        {
+            return Err(self.bad("model_type", value, "only gpt2 is supported"));
         }
         if let Some(value) = self.get("architectures") {
             let known = |name: &Value| {
@@ -448,6 +481,11 @@ mod tests {
         for (config, parameters) in expected {
             config.check().unwrap();
             assert_eq!(config.parameters(), parameters);
+            let listed = config
+                .tensors()
+                .into_iter()
+                .map(|(_, s)| s.iter().product::<usize>());
+            assert_eq!(listed.sum::<usize>() as u64, parameters);
         }
         Config::tiny().check().unwrap();
         Config::tiny_with_vocabulary(1).check().unwrap();

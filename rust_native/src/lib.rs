@@ -9,9 +9,12 @@
 //! Invariant: this crate has never heard of benchmarks. It does not know who measures it, and its
 //! only tie to a numeric backend is the crate `kernels`.
 
+pub mod checkpoint;
 pub mod config;
 pub mod error;
+pub mod init;
 mod json;
 
+pub use checkpoint::Checkpoint;
 pub use config::{Activation, Config};
 pub use error::Error;
