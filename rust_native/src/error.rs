@@ -104,6 +104,10 @@ pub enum Error {
         context: usize,
     },
 
+    /// A request to run the model that cannot be carried out.
+    #[error(transparent)]
+    Generate(#[from] crate::GenerateError),
+
     /// An argument is outside its range.
     #[error("{argument}: {found}; {remedy}")]
     Argument {

@@ -6,6 +6,7 @@
 //! `lanes`; `portable` is written apart from them so that it can check them.
 
 pub mod attention;
+mod embed;
 pub mod engine;
 pub mod isa;
 pub mod linear;
