@@ -1,1 +1,20 @@
-//! .
+//! The numeric operations of GPT-2 in f32 on the CPU.
+//!
+//! One packed weight layout ([`Packed`]) and one micro-kernel (a tile of rows times 32 columns)
+//! carry prefill, decode, small batches and attention alike. [`cpu::portable`] is the
+//! specification in plain loops; AVX2 and AVX-512 paths are chosen once, when [`Cpu`] is made,
+//! and are tested against it. Threads come from a [`Team`] whose size the caller states.
+//!
+//! Invariant: nothing in here reads the environment, and no operation allocates once its scratch
+//! has grown to the sizes in use.
+
+mod buffer;
+pub mod cpu;
+
+pub use buffer::Buffer;
+pub use cpu::attention::{KvCache, KvShape, Span};
+pub use cpu::engine::{Cpu, CpuError};
+pub use cpu::isa::Isa;
+pub use cpu::linear::{Input, Linear, Output};
+pub use cpu::pack::{PANEL, Packed};
+pub use cpu::pool::Team;

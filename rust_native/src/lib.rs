@@ -1,1 +1,31 @@
-//! .
+//! GPT-2 and byte-level BPE from scratch, on the CPU, with no Python and no framework.
+//!
+//! What lives where:
+//! - [`config`]: the shape of a model, every field checked.
+//! - [`checkpoint`]: safetensors by memory map, validated in full before the first byte is used.
+//! - [`init`]: the seeded initialiser that writes a Hugging Face-compatible folder.
+//! - [`bpe`]: the tokenizer.
+//! - [`model`]: the forward pass; [`cache`]: keys and values; [`generate`]: texts, token by token
+//!   ([`sample`] draws, `beam` searches).
+//!
+//! Invariant: this crate has never heard of benchmarks. It does not know who measures it, and its
+//! only tie to a numeric backend is the crate `kernels`.
+
+mod beam;
+pub mod cache;
+pub mod checkpoint;
+pub mod config;
+pub mod error;
+pub mod generate;
+pub mod init;
+mod json;
+pub mod model;
+pub mod sample;
+
+pub use cache::Cache;
+pub use checkpoint::Checkpoint;
+pub use config::{Activation, Config};
+pub use error::Error;
+pub use generate::{Finish, GenerateError, GenerateOptions, Generated, Stepper, Strategy};
+pub use model::{Gpt2, Options};
+pub use sample::Sampling;

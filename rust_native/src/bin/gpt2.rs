@@ -1,1 +1,3 @@
+//! The command `gpt2`.
+
 fn main() {}

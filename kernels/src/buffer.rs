@@ -1,0 +1,169 @@
+//! Zeroed, aligned f32 memory for weights, caches and scratch.
+//!
+//! Large buffers are page-mapped and marked for huge pages: decode streams half a gigabyte per
+//! token, and 4 KiB pages would spend part of that bandwidth on address translation. Only whole
+//! 2 MiB blocks are marked, so the tail of a tensor costs no more memory than it has.
+//!
+//! Invariant: `len` floats starting at `ptr` are initialised and owned by this value alone.
+
+use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::ops::{Deref, DerefMut};
+use std::ptr::NonNull;
+
+/// One huge page.
+const HUGE: usize = 2 << 20;
+/// One cache line, and one 512-bit register.
+const LINE: usize = 64;
+
+/// An owned slice of `f32`, zeroed at birth, aligned to 64 bytes (2 MiB when it is that large).
+pub struct Buffer {
+    ptr: NonNull<f32>,
+    len: usize,
+}
+
+// SAFETY: a Buffer owns its memory as a Box<[f32]> does; f32 is Send and Sync.
+unsafe impl Send for Buffer {}
+// SAFETY: as above; shared access only reads.
+unsafe impl Sync for Buffer {}
+
+impl Buffer {
+    /// `len` zeroes. Aborts when memory is exhausted, as `Vec` does.
+    pub fn zeroed(len: usize) -> Buffer {
+        if len == 0 {
+            return Buffer {
+                ptr: NonNull::dangling(),
+                len,
+            };
+        }
+        let layout = layout(len);
+        #[cfg(target_os = "linux")]
+        if layout.size() >= HUGE {
+            return Buffer {
+                ptr: map_huge(layout),
+                len,
+            };
+        }
+        // SAFETY: the layout has a non-zero size because len > 0.
+        let raw = unsafe { alloc_zeroed(layout) };
+        match NonNull::new(raw.cast::<f32>()) {
+            Some(ptr) => Buffer { ptr, len },
+            None => handle_alloc_error(layout),
+        }
+    }
+}
+
+fn layout(len: usize) -> Layout {
+    len.checked_mul(size_of::<f32>())
+        .and_then(|bytes| Layout::from_size_align(bytes, LINE).ok())
+        .expect("a buffer larger than the address space")
+}
+
+/// Maps fresh zero pages with a 2 MiB-aligned start and asks for huge pages on the whole blocks.
+#[cfg(target_os = "linux")]
+fn map_huge(layout: Layout) -> NonNull<f32> {
+    let bytes = layout.size();
+    let reserve = bytes + HUGE;
+    // SAFETY: an anonymous private mapping at an address of the kernel's choice touches nothing.
+    let raw = unsafe {
+        libc::mmap(
+            std::ptr::null_mut(),
+            reserve,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+            -1,
+            0,
+        )
+    };
+    if raw == libc::MAP_FAILED {
+        handle_alloc_error(layout);
+    }
+    let lead = raw.addr().wrapping_neg() % HUGE;
+    let start = raw.wrapping_byte_add(lead);
+    let used = page_ceil(bytes);
+    // SAFETY: both unmapped ranges lie inside the mapping made above and outside `start..+used`,
+    // and their bounds are page-aligned; madvise is a hint on whole blocks inside it.
+    unsafe {
+        if lead > 0 {
+            libc::munmap(raw, lead);
+        }
+        if reserve - lead > used {
+            libc::munmap(start.wrapping_byte_add(used), reserve - lead - used);
+        }
+        libc::madvise(start, bytes / HUGE * HUGE, libc::MADV_HUGEPAGE);
+    }
+    NonNull::new(start.cast::<f32>()).expect("mmap returned a null mapping")
+}
+
+/// `bytes` rounded up to whole pages of the running system.
+#[cfg(target_os = "linux")]
+fn page_ceil(bytes: usize) -> usize {
+    // SAFETY: sysconf only reads a constant of the system.
+    let page = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096);
+    bytes.div_ceil(page) * page
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        if self.len == 0 {
+            return;
+        }
+        let layout = layout(self.len);
+        #[cfg(target_os = "linux")]
+        if layout.size() >= HUGE {
+            // SAFETY: this exact range was mapped by `map_huge` and is unmapped once, here.
+            unsafe { libc::munmap(self.ptr.as_ptr().cast(), page_ceil(layout.size())) };
+            return;
+        }
+        // SAFETY: allocated in `zeroed` with this same layout, freed once.
+        unsafe { dealloc(self.ptr.as_ptr().cast(), layout) };
+    }
+}
+
+impl Deref for Buffer {
+    type Target = [f32];
+    fn deref(&self) -> &[f32] {
+        // SAFETY: the invariant of this file: len initialised floats at ptr.
+        unsafe { std::slice::from_raw_parts(self.ptr.as_ptr(), self.len) }
+    }
+}
+
+impl DerefMut for Buffer {
+    fn deref_mut(&mut self) -> &mut [f32] {
+        // SAFETY: as in `deref`, and &mut self is exclusive.
+        unsafe { std::slice::from_raw_parts_mut(self.ptr.as_ptr(), self.len) }
+    }
+}
+
+impl std::fmt::Debug for Buffer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Buffer({} f32)", self.len)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_size_is_zeroed_aligned_and_writable() {
+        for len in [
+            0,
+            1,
+            15,
+            1024,
+            HUGE / 4 - 1,
+            HUGE / 4,
+            HUGE / 4 + 1,
+            HUGE + 12_345,
+        ] {
+            let mut buffer = Buffer::zeroed(len);
+            assert_eq!(buffer.len(), len);
+            assert!(buffer.iter().all(|&x| x == 0.0));
+            if len > 0 {
+                assert_eq!(buffer.as_ptr().addr() % LINE, 0);
+                buffer[len - 1] = 1.0;
+                assert_eq!(buffer[len - 1], 1.0);
+            }
+        }
+    }
+}

@@ -1,0 +1,436 @@
+//! Causal attention over a flat, preallocated key-value cache.
+//!
+//! Per layer, sequence and head the cache holds the keys as panels `[capacity/32][D][32]` (32
+//! positions side by side) and the values as rows `[capacity][D rounded up to 32]`. Both are then
+//! operands of the tile kernel as they lie:
+//! - one query: scores `= q K^T` and output `= p V` are tiles of one row;
+//! - a block of 32 queries: transposed scores `K Q^T` come out as `[keys][32 queries]`, the softmax
+//!   runs down the columns, and the same memory is the left operand of the product with V.
+//!
+//! Nothing of size T x T is ever made, and nothing is copied when the sequence grows.
+
+use super::engine::{Cpu, Scratch};
+use super::linear::grown;
+use super::pool::piece;
+use super::share::Shared;
+use super::table::{MAX_ROWS, PANEL, Table, Tile};
+use crate::Buffer;
+
+/// Sizes of a cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KvShape {
+    /// Layers.
+    pub layers: usize,
+    /// Sequences held side by side.
+    pub sequences: usize,
+    /// Attention heads, H.
+    pub heads: usize,
+    /// Width of a head, D.
+    pub head_dim: usize,
+    /// Positions per sequence; rounded up to a multiple of 32 in memory.
+    pub capacity: usize,
+}
+
+impl KvShape {
+    fn padded_capacity(&self) -> usize {
+        self.capacity.next_multiple_of(PANEL)
+    }
+
+    fn padded_dim(&self) -> usize {
+        self.head_dim.next_multiple_of(PANEL)
+    }
+
+    fn head_index(&self, layer: usize, sequence: usize, head: usize) -> usize {
+        assert!(layer < self.layers && sequence < self.sequences && head < self.heads);
+        (layer * self.sequences + sequence) * self.heads + head
+    }
+}
+
+/// Keys and values of every layer, sequence and head.
+#[derive(Debug)]
+pub struct KvCache {
+    shape: KvShape,
+    keys: Buffer,
+    values: Buffer,
+}
+
+/// Consecutive new positions of one sequence within the rows of an operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// The sequence in the cache.
+    pub sequence: usize,
+    /// Position of the first new row.
+    pub start: usize,
+    /// Its row in the operation's input.
+    pub row: usize,
+    /// Rows.
+    pub rows: usize,
+}
+
+impl KvCache {
+    /// An empty cache.
+    pub fn new(shape: KvShape) -> KvCache {
+        let heads = shape.layers * shape.sequences * shape.heads;
+        let positions = heads * shape.padded_capacity();
+        KvCache {
+            keys: Buffer::zeroed(positions * shape.head_dim),
+            values: Buffer::zeroed(positions * shape.padded_dim()),
+            shape,
+        }
+    }
+
+    /// Its sizes.
+    pub fn shape(&self) -> KvShape {
+        self.shape
+    }
+
+    /// Bytes held.
+    pub fn bytes(&self) -> usize {
+        size_of_val::<[f32]>(&self.keys) + size_of_val::<[f32]>(&self.values)
+    }
+
+    /// Copies the first `len` positions of `other`'s sequence `from` over this cache's sequence
+    /// `to`, in every layer.
+    ///
+    /// # Panics
+    /// If the two caches differ in anything but their number of sequences, or `len` exceeds them.
+    pub fn copy_from(&mut self, other: &KvCache, from: usize, to: usize, len: usize) {
+        let shape = self.shape;
+        assert_eq!(
+            KvShape {
+                sequences: 0,
+                ..shape
+            },
+            KvShape {
+                sequences: 0,
+                ..other.shape
+            }
+        );
+        assert!(len <= shape.capacity);
+        let (cap, dim, padded) = (shape.padded_capacity(), shape.head_dim, shape.padded_dim());
+        for layer in 0..shape.layers {
+            for head in 0..shape.heads {
+                let source = other.shape.head_index(layer, from, head) * cap;
+                let target = shape.head_index(layer, to, head) * cap;
+                let keys = len.next_multiple_of(PANEL) * dim;
+                self.keys[target * dim..][..keys]
+                    .copy_from_slice(&other.keys[source * dim..][..keys]);
+                self.values[target * padded..][..len * padded]
+                    .copy_from_slice(&other.values[source * padded..][..len * padded]);
+            }
+        }
+    }
+}
+
+impl Cpu {
+    /// Takes the keys and values of new positions into the cache and attends from each to all
+    /// positions up to its own: `out = softmax(scale Q K^T) V`, head by head.
+    ///
+    /// `qkv` is `[M, 3C]` (queries, keys, values), `out` is `[M, C]`, C = H D; `spans` says which
+    /// rows are which positions. Rows outside every span are left alone.
+    ///
+    /// # Panics
+    /// If a span leaves the cache or the rows, two spans share a sequence or rows, or lengths do
+    /// not fit.
+    pub fn attention(
+        &self,
+        cache: &mut KvCache,
+        layer: usize,
+        spans: &[Span],
+        qkv: &[f32],
+        scale: f32,
+        out: &mut [f32],
+    ) {
+        let shape = cache.shape;
+        check(&shape, layer, spans, qkv, out);
+        let (threads, heads) = (self.threads(), shape.heads);
+        let (keys, values) = (Shared::new(&mut cache.keys), Shared::new(&mut cache.values));
+        let job = Job {
+            table: self.table(),
+            shape,
+            layer,
+            qkv,
+            scale,
+            keys,
+            values,
+            out: Shared::new(out),
+        };
+        let pairs = spans.len() * heads;
+        if spans.iter().all(|span| span.rows == 1) {
+            self.run(|thread, scratch| {
+                for pair in piece(pairs, threads, thread) {
+                    let (span, head) = (spans[pair / heads], pair % heads);
+                    job.store(span, head);
+                    job.one_query(scratch, span, head, 0);
+                }
+            });
+            return;
+        }
+        self.run(|thread, _| {
+            for pair in piece(pairs, threads, thread) {
+                job.store(spans[pair / heads], pair % heads);
+            }
+        });
+        self.run(|thread, scratch| {
+            for pair in 0..pairs {
+                let (span, head) = (spans[pair / heads], pair % heads);
+                for block in 0..span.rows.div_ceil(PANEL) {
+                    // Later blocks see more keys; the offset by pair deals them out evenly.
+                    if (block + pair) % threads == thread {
+                        job.queries(scratch, span, head, block * PANEL);
+                    }
+                }
+            }
+        });
+    }
+}
+
+/// Panics unless the operation is within its slices and no two spans touch the same thing.
+fn check(shape: &KvShape, layer: usize, spans: &[Span], qkv: &[f32], out: &[f32]) {
+    let c = shape.heads * shape.head_dim;
+    assert!(layer < shape.layers, "layer {layer} of {}", shape.layers);
+    assert_eq!(qkv.len(), 3 * out.len(), "three inputs to one output");
+    let mut row = 0;
+    for (i, span) in spans.iter().enumerate() {
+        assert!(
+            span.row >= row,
+            "spans in the order of their rows, without overlap"
+        );
+        row = span.row + span.rows;
+        assert!(
+            span.rows > 0 && row * c <= out.len(),
+            "span outside the rows"
+        );
+        assert!(
+            span.start + span.rows <= shape.capacity,
+            "span outside the cache"
+        );
+        assert!(
+            span.sequence < shape.sequences,
+            "sequence outside the cache"
+        );
+        assert!(
+            spans[..i].iter().all(|s| s.sequence != span.sequence),
+            "a sequence twice"
+        );
+    }
+}
+
+struct Job<'a> {
+    table: &'static Table,
+    shape: KvShape,
+    layer: usize,
+    qkv: &'a [f32],
+    scale: f32,
+    keys: Shared<'a>,
+    values: Shared<'a>,
+    out: Shared<'a>,
+}
+
+impl Job<'_> {
+    /// Query (0), key (1) or value (2) of one row and head, `[D]`.
+    fn input(&self, row: usize, which: usize, head: usize) -> &[f32] {
+        let (c, d) = (self.shape.heads * self.shape.head_dim, self.shape.head_dim);
+        &self.qkv[(row * 3 + which) * c + head * d..][..d]
+    }
+
+    /// Where the keys and the values of one sequence and head lie: `(start, length)` of each.
+    fn places(&self, span: Span, head: usize) -> [(usize, usize); 2] {
+        let at = self.shape.head_index(self.layer, span.sequence, head);
+        [self.shape.head_dim, self.shape.padded_dim()].map(|width| {
+            let len = self.shape.padded_capacity() * width;
+            (at * len, len)
+        })
+    }
+
+    /// The stored keys `[capacity/32][D][32]` and values `[capacity][padded D]`, to read.
+    ///
+    /// # Safety
+    /// While they live, nobody stores to the same sequence and head.
+    unsafe fn stored(&self, span: Span, head: usize) -> (&[f32], &[f32]) {
+        let [keys, values] = self.places(span, head);
+        // SAFETY: distinct heads are distinct places; the rest is the caller's promise.
+        unsafe {
+            (
+                self.keys.view(keys.0, keys.1),
+                self.values.view(values.0, values.1),
+            )
+        }
+    }
+
+    fn store(&self, span: Span, head: usize) {
+        let (d, padded) = (self.shape.head_dim, self.shape.padded_dim());
+        let [keys, values] = self.places(span, head);
+        // SAFETY: each (span, head) is stored by one thread, spans have distinct sequences
+        // (`check`), and only the storing thread reads it before the team has met again.
+        let (keys, values) = unsafe {
+            (
+                self.keys.part(keys.0, keys.1),
+                self.values.part(values.0, values.1),
+            )
+        };
+        for i in 0..span.rows {
+            let position = span.start + i;
+            values[position * padded..][..d].copy_from_slice(self.input(span.row + i, 2, head));
+            let panel = &mut keys[position / PANEL * d * PANEL..][..d * PANEL];
+            for (slot, &k) in panel
+                .chunks_exact_mut(PANEL)
+                .zip(self.input(span.row + i, 1, head))
+            {
+                slot[position % PANEL] = k;
+            }
+        }
+    }
+
+    /// The output row of one head.
+    #[allow(clippy::mut_from_ref, reason = "one writer for each row and head")]
+    fn output(&self, row: usize, head: usize) -> &mut [f32] {
+        let (c, d) = (self.shape.heads * self.shape.head_dim, self.shape.head_dim);
+        // SAFETY: one thread computes a given row and head, and spans share no rows (`check`).
+        unsafe { self.out.part(row * c + head * d, d) }
+    }
+
+    /// The `i`-th query of a span against all keys up to its own.
+    fn one_query(&self, scratch: &mut Scratch, span: Span, head: usize, i: usize) {
+        let (d, padded) = (self.shape.head_dim, self.shape.padded_dim());
+        let len = span.start + i + 1;
+        // SAFETY: this thread stored these keys itself, or the team has met since; all only read.
+        let (keys, values) = unsafe { self.stored(span, head) };
+        let scores = grown(&mut scratch.rows, self.shape.padded_capacity());
+        let query = grown(&mut scratch.packed, d);
+        for (q, x) in query.iter_mut().zip(self.input(span.row + i, 0, head)) {
+            *q = x * self.scale;
+        }
+        for (panel, out) in keys
+            .chunks_exact(d * PANEL)
+            .zip(scores.chunks_exact_mut(PANEL))
+            .take(len.div_ceil(PANEL))
+        {
+            let t = Tile {
+                a: query,
+                lda: 1,
+                b: panel,
+                ldb: PANEL,
+                k: d,
+                rows: 1,
+            };
+            (self.table.tile)(t, out, PANEL);
+        }
+        let scores = &mut scores[..len];
+        (self.table.softmax)(scores);
+        let out = self.output(span.row + i, head);
+        let mut sums = [0.0; PANEL];
+        for (p, out) in out.chunks_mut(PANEL).enumerate() {
+            let t = Tile {
+                a: scores,
+                lda: 1,
+                b: &values[p * PANEL..],
+                ldb: padded,
+                k: len,
+                rows: 1,
+            };
+            (self.table.tile)(t, &mut sums, PANEL);
+            out.copy_from_slice(&sums[..out.len()]);
+        }
+    }
+
+    /// Up to 32 queries of a span, from its row `first` on.
+    fn queries(&self, scratch: &mut Scratch, span: Span, head: usize, first: usize) {
+        let d = self.shape.head_dim;
+        let rows = PANEL.min(span.rows - first);
+        let position = span.start + first;
+        let len = position + rows;
+        // SAFETY: the team has met since these keys and values were stored; all threads only read.
+        let (keys, values) = unsafe { self.stored(span, head) };
+        let scores = grown(&mut scratch.rows, self.shape.padded_capacity() * PANEL);
+        let scores = &mut scores[..len.next_multiple_of(PANEL) * PANEL];
+        let queries = grown(&mut scratch.packed, d * PANEL);
+        queries.fill(0.0);
+        for i in 0..rows {
+            let input = self.input(span.row + first + i, 0, head);
+            for (column, x) in queries.chunks_exact_mut(PANEL).zip(input) {
+                column[i] = x * self.scale;
+            }
+        }
+        self.transposed_scores(keys, queries, scores);
+        let scores = &mut scores[..len * PANEL];
+        // Causality: query i must not see the keys after its own.
+        for (key, row) in scores[position * PANEL..]
+            .chunks_exact_mut(PANEL)
+            .enumerate()
+        {
+            row[..key.min(rows)].fill(f32::NEG_INFINITY);
+        }
+        let mut sums = [0.0; PANEL];
+        (self.table.softmax_columns)(scores, &mut sums);
+        self.weighted_values(span, head, first, rows, scores, values, &sums);
+    }
+
+    /// `scores[key][query] = sum_d keys[d][key] queries[d][query]`.
+    fn transposed_scores(&self, keys: &[f32], queries: &[f32], scores: &mut [f32]) {
+        let d = self.shape.head_dim;
+        let tiles = PANEL.div_ceil(self.table.rows);
+        for (panel, out) in keys
+            .chunks_exact(d * PANEL)
+            .zip(scores.chunks_exact_mut(PANEL * PANEL))
+        {
+            for tile in 0..tiles {
+                let part = piece(PANEL, tiles, tile);
+                let (a, rows) = (&panel[part.start..], part.len());
+                let t = Tile {
+                    a,
+                    lda: PANEL,
+                    b: queries,
+                    ldb: PANEL,
+                    k: d,
+                    rows,
+                };
+                (self.table.tile)(t, &mut out[part.start * PANEL..], PANEL);
+            }
+        }
+    }
+
+    /// `out[query] = sum_key scores[key][query] values[key] / sums[query]`.
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "a block is its span, head, place and operands"
+    )]
+    fn weighted_values(
+        &self,
+        span: Span,
+        head: usize,
+        first: usize,
+        rows: usize,
+        scores: &[f32],
+        values: &[f32],
+        sums: &[f32; PANEL],
+    ) {
+        let padded = self.shape.padded_dim();
+        let tiles = rows.div_ceil(self.table.rows);
+        let mut c = [0.0; MAX_ROWS * PANEL];
+        for tile in 0..tiles {
+            let part = piece(rows, tiles, tile);
+            // Keys after the tile's last query weigh nothing.
+            let k = span.start + first + part.end;
+            for p in 0..padded / PANEL {
+                let (a, b) = (&scores[part.start..], &values[p * PANEL..]);
+                let t = Tile {
+                    a,
+                    lda: PANEL,
+                    b,
+                    ldb: padded,
+                    k,
+                    rows: part.len(),
+                };
+                (self.table.tile)(t, &mut c, PANEL);
+                for (i, row) in part.clone().zip(c.chunks_exact(PANEL)) {
+                    let out = self.output(span.row + first + i, head);
+                    let width = PANEL.min(out.len() - p * PANEL);
+                    for (o, x) in out[p * PANEL..][..width].iter_mut().zip(row) {
+                        *o = x / sums[i];
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! AVX-512F: tiles of up to 14 rows by two 512-bit registers.
+//!
+//! 14 x 2 sums, two registers of B and one broadcast fill 31 of the 32 registers. Fewer rows keep
+//! several sums per element, see [`lanes::tile`].
+
+use std::arch::x86_64::*;
+
+use super::lanes::{self, Lanes, entry, table};
+use super::table::{PANEL, Table, Tile};
+
+/// Proof that this CPU runs AVX-512F; made only by [`Avx512::detect`].
+#[derive(Clone, Copy)]
+pub(super) struct Avx512(());
+
+impl Avx512 {
+    pub(super) fn detect() -> Option<Avx512> {
+        is_x86_feature_detected!("avx512f").then_some(Avx512(()))
+    }
+}
+
+#[derive(Clone, Copy)]
+struct F32x16(__m512);
+
+// Each body is one intrinsic (or its obvious sequence); each is sound on a CPU with AVX-512F.
+impl Lanes for F32x16 {
+    const N: usize = 16;
+
+    #[inline(always)]
+    unsafe fn load(at: *const f32) -> Self {
+        // SAFETY: 16 valid floats and the CPU are the caller's promises.
+        F32x16(unsafe { _mm512_loadu_ps(at) })
+    }
+    #[inline(always)]
+    unsafe fn store(self, at: *mut f32) {
+        // SAFETY: as for `load`.
+        unsafe { _mm512_storeu_ps(at, self.0) }
+    }
+    #[inline(always)]
+    unsafe fn splat(x: f32) -> Self {
+        // SAFETY: the CPU is the caller's promise; so below.
+        F32x16(unsafe { _mm512_set1_ps(x) })
+    }
+    #[inline(always)]
+    unsafe fn add(self, b: Self) -> Self {
+        // SAFETY: see splat.
+        F32x16(unsafe { _mm512_add_ps(self.0, b.0) })
+    }
+    #[inline(always)]
+    unsafe fn sub(self, b: Self) -> Self {
+        // SAFETY: see splat.
+        F32x16(unsafe { _mm512_sub_ps(self.0, b.0) })
+    }
+    #[inline(always)]
+    unsafe fn mul(self, b: Self) -> Self {
+        // SAFETY: see splat.
+        F32x16(unsafe { _mm512_mul_ps(self.0, b.0) })
+    }
+    #[inline(always)]
+    unsafe fn div(self, b: Self) -> Self {
+        // SAFETY: see splat.
+        F32x16(unsafe { _mm512_div_ps(self.0, b.0) })
+    }
+    #[inline(always)]
+    unsafe fn max(self, b: Self) -> Self {
+        // SAFETY: see splat.
+        F32x16(unsafe { _mm512_max_ps(self.0, b.0) })
+    }
+    #[inline(always)]
+    unsafe fn min(self, b: Self) -> Self {
+        // SAFETY: see splat.
+        F32x16(unsafe { _mm512_min_ps(self.0, b.0) })
+    }
+    #[inline(always)]
+    unsafe fn fma(self, b: Self, c: Self) -> Self {
+        // SAFETY: see splat.
+        F32x16(unsafe { _mm512_fmadd_ps(self.0, b.0, c.0) })
+    }
+    #[inline(always)]
+    unsafe fn round(self) -> Self {
+        // SAFETY: see splat.
+        F32x16(unsafe { _mm512_roundscale_ps::<_MM_FROUND_TO_NEAREST_INT>(self.0) })
+    }
+    #[inline(always)]
+    unsafe fn pow2(self) -> Self {
+        // SAFETY: see splat.
+        F32x16(unsafe { _mm512_scalef_ps(_mm512_set1_ps(1.0), self.0) })
+    }
+    #[inline(always)]
+    unsafe fn sum(self) -> f32 {
+        // SAFETY: see splat.
+        unsafe { _mm512_reduce_add_ps(self.0) }
+    }
+    #[inline(always)]
+    unsafe fn largest(self) -> f32 {
+        // SAFETY: see splat.
+        unsafe { _mm512_reduce_max_ps(self.0) }
+    }
+}
+
+/// # Safety
+/// AVX-512F, and a tile that passed `Tile::check`.
+#[inline(always)]
+unsafe fn tile(t: &Tile<'_>, c: &mut [f32], ldc: usize) {
+    macro_rules! rows {
+        ($($m:literal x $u:literal),*) => {
+            // SAFETY: exactly the caller's promises.
+            unsafe {
+                match t.rows {
+                    $($m => lanes::tile::<F32x16, $m, 2, $u>(t, 0, c, ldc),)*
+                    rows => unreachable!("a checked tile of {rows} rows"),
+                }
+            }
+        };
+    }
+    rows!(1 x 4, 2 x 4, 3 x 2, 4 x 2, 5 x 1, 6 x 1, 7 x 1, 8 x 1, 9 x 1, 10 x 1, 11 x 1, 12 x 1, 13 x 1, 14 x 1);
+}
+
+table!(Avx512, F32x16, "avx512f", 14, tile);

@@ -1,0 +1,115 @@
+//! [`Cpu`]: an instruction set, a team of threads and their scratch. What a model calls.
+
+use std::sync::{Mutex, PoisonError};
+
+use super::isa::Isa;
+use super::pool::Team;
+use super::table::Table;
+
+/// Why a [`Cpu`] could not be made.
+#[derive(Debug)]
+pub enum CpuError {
+    /// The machine lacks the instruction set that was asked for.
+    NoIsa {
+        /// The set asked for.
+        asked: Isa,
+        /// The fastest set there is.
+        best: Isa,
+    },
+    /// The system refused a thread.
+    NoThread(std::io::Error),
+}
+
+impl std::fmt::Display for CpuError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            CpuError::NoIsa { asked, best } => {
+                write!(
+                    f,
+                    "this CPU has no {asked}; ask for {best} or leave the choice open"
+                )
+            }
+            CpuError::NoThread(_) => {
+                f.write_str("the system refused a thread; ask for fewer or raise its limit")
+            }
+        }
+    }
+}
+
+impl std::error::Error for CpuError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            CpuError::NoThread(cause) => Some(cause),
+            CpuError::NoIsa { .. } => None,
+        }
+    }
+}
+
+/// The operations of GPT-2 on a stated number of threads, in a stated instruction set.
+pub struct Cpu {
+    isa: Isa,
+    table: &'static Table,
+    team: Team,
+    scratch: Vec<Mutex<Scratch>>,
+}
+
+/// One thread's working memory; it grows to the largest operation and stays.
+#[derive(Default)]
+pub(crate) struct Scratch {
+    /// Rows made ready for a product: normalised rows, or attention scores.
+    pub(crate) rows: Vec<f32>,
+    /// The left operand, repacked.
+    pub(crate) packed: Vec<f32>,
+}
+
+impl Cpu {
+    /// `threads` threads (the caller's included; 0 is taken as 1) and `isa`, or the best there is.
+    ///
+    /// # Errors
+    /// When this CPU lacks `isa`, or the system refuses a thread.
+    pub fn new(threads: usize, isa: Option<Isa>) -> Result<Cpu, CpuError> {
+        let best = Isa::best();
+        let isa = isa.unwrap_or(best);
+        let table = isa.table().ok_or(CpuError::NoIsa { asked: isa, best })?;
+        let team = Team::new(threads).map_err(CpuError::NoThread)?;
+        let scratch = (0..team.size()).map(|_| Mutex::default()).collect();
+        Ok(Cpu {
+            isa,
+            table,
+            team,
+            scratch,
+        })
+    }
+
+    /// The instruction set in use.
+    pub fn isa(&self) -> Isa {
+        self.isa
+    }
+
+    /// The number of threads in use.
+    pub fn threads(&self) -> usize {
+        self.team.size()
+    }
+
+    /// The single-threaded kernels in use.
+    pub fn table(&self) -> &'static Table {
+        self.table
+    }
+
+    /// Runs `f(thread, its scratch)` on every thread of the team.
+    pub(crate) fn run(&self, f: impl Fn(usize, &mut Scratch) + Sync) {
+        self.team.run(|thread| {
+            // Scratch holds no state between operations, so one left by a panic is as good.
+            let mut scratch = self.scratch[thread]
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            f(thread, &mut scratch);
+        });
+    }
+}
+
+impl std::fmt::Debug for Cpu {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Cpu({}, {} threads)", self.isa, self.threads())
+    }
+}

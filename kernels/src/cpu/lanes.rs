@@ -1,0 +1,359 @@
+//! The vector kernels, written once over a register type.
+//!
+//! `avx2` and `avx512` supply [`Lanes`] and instantiate these functions inside
+//! `#[target_feature]` functions. Everything here is `inline(always)`: it becomes part of such a
+//! function and is compiled with its features, never called on its own.
+//!
+//! `exp`: x = n ln2 + r with |r| <= ln2/2, e^r by Cephes' polynomial of degree 7, times 2^n; the
+//! relative error is below 2e-7 on [-87.3, 88.3] (checked exhaustively enough in tests). Below
+//! that range it gives 1.2e-38, which every sum here absorbs.
+
+use super::table::{PANEL, Tile};
+
+/// A register of `N` floats.
+///
+/// # Safety
+/// Every function needs a CPU with the implementor's instruction set; `load` and `store` need `N`
+/// valid floats at the address.
+pub(super) trait Lanes: Copy {
+    const N: usize;
+    unsafe fn load(at: *const f32) -> Self;
+    unsafe fn store(self, at: *mut f32);
+    unsafe fn splat(x: f32) -> Self;
+    unsafe fn add(self, b: Self) -> Self;
+    unsafe fn sub(self, b: Self) -> Self;
+    unsafe fn mul(self, b: Self) -> Self;
+    unsafe fn div(self, b: Self) -> Self;
+    unsafe fn max(self, b: Self) -> Self;
+    unsafe fn min(self, b: Self) -> Self;
+    /// `self * b + c`, rounded once.
+    unsafe fn fma(self, b: Self, c: Self) -> Self;
+    /// To the nearest whole number, ties to even.
+    unsafe fn round(self) -> Self;
+    /// `2^self` for whole numbers in -126..=127.
+    unsafe fn pow2(self) -> Self;
+    unsafe fn sum(self) -> f32;
+    unsafe fn largest(self) -> f32;
+}
+
+/// Bytes ahead that a streaming tile asks for.
+const AHEAD: usize = 4096;
+
+/// A tile of `M` rows by `NV` registers, `U` sums in flight per element.
+///
+/// A tile of few rows has too few independent sums to hide the latency of a multiply-add, so it
+/// keeps `U` of them, for k = 0..U mod U, and it reads B faster than the prefetcher alone brings
+/// it, so it asks ahead.
+///
+/// # Safety
+/// The CPU has V's instruction set; A, B and C are valid for the tile as `Tile::check` says.
+#[inline(always)]
+pub(super) unsafe fn tile<V: Lanes, const M: usize, const NV: usize, const U: usize>(
+    t: &Tile<'_>,
+    first: usize,
+    c: &mut [f32],
+    ldc: usize,
+) {
+    // SAFETY: `check` at the table's door proved (k-1)*lda + M <= a.len(),
+    // (k-1)*ldb + 32 <= b.len() and (M-1)*ldc + 32 <= c.len(); `first + NV * N <= 32`. A prefetch
+    // may name any address. The CPU is the caller's promise.
+    unsafe {
+        let (mut a, mut b) = (t.a.as_ptr(), t.b.as_ptr().wrapping_add(first));
+        let mut sums = [[[V::splat(0.0); NV]; M]; U];
+        for _ in 0..t.k / U {
+            for sums in &mut sums {
+                if M <= 8 {
+                    prefetch(b.wrapping_byte_add(AHEAD));
+                    if NV * V::N > 16 {
+                        prefetch(b.wrapping_byte_add(AHEAD + 64));
+                    }
+                }
+                step::<V, M, NV>(a, b, sums);
+                a = a.wrapping_add(t.lda);
+                b = b.wrapping_add(t.ldb);
+            }
+        }
+        for _ in 0..t.k % U {
+            step::<V, M, NV>(a, b, &mut sums[0]);
+            a = a.wrapping_add(t.lda);
+            b = b.wrapping_add(t.ldb);
+        }
+        for m in 0..M {
+            for j in 0..NV {
+                let mut sum = sums[0][m][j];
+                for other in &sums[1..] {
+                    sum = sum.add(other[m][j]);
+                }
+                sum.store(c.as_mut_ptr().add(m * ldc + first + j * V::N));
+            }
+        }
+    }
+}
+
+/// Adds one k to the sums.
+///
+/// # Safety
+/// As [`tile`]: `M` floats at `a`, `NV * N` at `b`.
+#[inline(always)]
+unsafe fn step<V: Lanes, const M: usize, const NV: usize>(
+    a: *const f32,
+    b: *const f32,
+    sums: &mut [[V; NV]; M],
+) {
+    // SAFETY: the caller's promise, word for word.
+    unsafe {
+        let mut right = [V::splat(0.0); NV];
+        for (j, r) in right.iter_mut().enumerate() {
+            *r = V::load(b.add(j * V::N));
+        }
+        for (m, row) in sums.iter_mut().enumerate() {
+            let left = V::splat(*a.add(m));
+            for (sum, &r) in row.iter_mut().zip(&right) {
+                *sum = left.fma(r, *sum);
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn prefetch(at: *const f32) {
+    use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+    // SAFETY: a prefetch is a hint; it never faults, whatever the address.
+    unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) };
+}
+
+/// `e^x`, see the head of this file.
+#[inline(always)]
+unsafe fn exp<V: Lanes>(x: V) -> V {
+    // SAFETY: arithmetic only; the CPU is the caller's promise.
+    unsafe {
+        let x = x.max(V::splat(-87.3)).min(V::splat(88.3));
+        let n = x.mul(V::splat(std::f32::consts::LOG2_E)).round();
+        // ln2 in two parts: the first has few bits, so n times it is exact.
+        let r = n.fma(V::splat(-0.693_359_4), x);
+        let r = n.fma(V::splat(2.121_944_4e-4), r);
+        let mut p = V::splat(1.987_569_1e-4);
+        for c in [1.398_2e-3, 8.333_452e-3, 4.166_579_6e-2, 0.166_666_65, 0.5] {
+            p = p.fma(r, V::splat(c));
+        }
+        p.fma(r.mul(r), r).add(V::splat(1.0)).mul(n.pow2())
+    }
+}
+
+/// `gelu_new(x) = x / (1 + exp(-2u))`, u = sqrt(2/pi) (x + 0.044715 x^3): the same function as the
+/// tanh form, with one exponential.
+#[inline(always)]
+unsafe fn gelu_lane<V: Lanes>(x: V) -> V {
+    // SAFETY: arithmetic only; the CPU is the caller's promise.
+    unsafe {
+        const MINUS_2_SQRT_2_OVER_PI: f32 = -1.595_769;
+        let cubic = x.mul(x).fma(V::splat(0.044_715), V::splat(1.0)).mul(x);
+        x.div(exp(cubic.mul(V::splat(MINUS_2_SQRT_2_OVER_PI))).add(V::splat(1.0)))
+    }
+}
+
+/// The register of `x` at `i`, `pad` where the row has ended.
+#[inline(always)]
+unsafe fn part<V: Lanes>(x: &[f32], i: usize, pad: f32) -> V {
+    // SAFETY: N floats remain at `i`, or lie in the copy (N <= PANEL).
+    unsafe {
+        if x.len() - i >= V::N {
+            return V::load(x.as_ptr().add(i));
+        }
+        let mut copy = [pad; PANEL];
+        copy[..x.len() - i].copy_from_slice(&x[i..]);
+        V::load(copy.as_ptr())
+    }
+}
+
+/// Writes `v` to `x` at `i`, as much of it as the row has room for.
+#[inline(always)]
+unsafe fn put<V: Lanes>(v: V, x: &mut [f32], i: usize) {
+    // SAFETY: N floats remain at `i`, or lie in the copy (N <= PANEL).
+    unsafe {
+        if x.len() - i >= V::N {
+            return v.store(x.as_mut_ptr().add(i));
+        }
+        let mut copy = [0.0; PANEL];
+        v.store(copy.as_mut_ptr());
+        let rest = &mut x[i..];
+        rest.copy_from_slice(&copy[..rest.len()]);
+    }
+}
+
+#[inline(always)]
+pub(super) unsafe fn gelu<V: Lanes>(x: &mut [f32]) {
+    // SAFETY: the CPU is the caller's promise.
+    unsafe {
+        for i in (0..x.len()).step_by(V::N) {
+            put(gelu_lane::<V>(part(x, i, 0.0)), x, i);
+        }
+    }
+}
+
+#[inline(always)]
+pub(super) unsafe fn layernorm<V: Lanes>(
+    x: &[f32],
+    gain: &[f32],
+    bias: &[f32],
+    eps: f32,
+    out: &mut [f32],
+) {
+    let n = x.len();
+    assert!(gain.len() == n && bias.len() == n && out.len() == n);
+    // SAFETY: the CPU is the caller's promise.
+    unsafe {
+        let mut sum = V::splat(0.0);
+        for i in (0..n).step_by(V::N) {
+            sum = sum.add(part(x, i, 0.0));
+        }
+        let mean = sum.sum() / n as f32;
+        let centre = V::splat(mean);
+        let mut squares = V::splat(0.0);
+        for i in (0..n).step_by(V::N) {
+            // The pad equals the mean, so it adds nothing.
+            let d = part::<V>(x, i, mean).sub(centre);
+            squares = d.fma(d, squares);
+        }
+        let rstd = V::splat(1.0 / (squares.sum() / n as f32 + eps).sqrt());
+        for i in (0..n).step_by(V::N) {
+            let v = part::<V>(x, i, 0.0).sub(centre).mul(rstd);
+            put(v.fma(part(gain, i, 0.0), part(bias, i, 0.0)), out, i);
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn max_of<V: Lanes>(x: &[f32]) -> f32 {
+    // SAFETY: the CPU is the caller's promise.
+    unsafe {
+        let mut max = V::splat(f32::NEG_INFINITY);
+        for i in (0..x.len()).step_by(V::N) {
+            max = part::<V>(x, i, f32::NEG_INFINITY).max(max);
+        }
+        max.largest()
+    }
+}
+
+#[inline(always)]
+pub(super) unsafe fn softmax<V: Lanes>(x: &mut [f32]) {
+    // SAFETY: the CPU is the caller's promise.
+    unsafe {
+        let max = V::splat(max_of::<V>(x));
+        let mut sum = V::splat(0.0);
+        for i in (0..x.len()).step_by(V::N) {
+            // The pad's exponential is 1.2e-38: nothing beside the maximum's 1.
+            let e = exp(part::<V>(x, i, f32::NEG_INFINITY).sub(max));
+            sum = sum.add(e);
+            put(e, x, i);
+        }
+        let scale = V::splat(1.0 / sum.sum());
+        for i in (0..x.len()).step_by(V::N) {
+            put(part::<V>(x, i, 0.0).mul(scale), x, i);
+        }
+    }
+}
+
+#[inline(always)]
+pub(super) unsafe fn softmax_columns<V: Lanes>(x: &mut [f32], sums: &mut [f32; PANEL]) {
+    assert_eq!(x.len() % PANEL, 0);
+    // SAFETY: each row has 32 floats and `first + N <= 32`.
+    unsafe {
+        for first in (0..PANEL).step_by(V::N) {
+            let mut max = V::splat(f32::NEG_INFINITY);
+            for row in x.chunks_exact(PANEL) {
+                max = max.max(V::load(row.as_ptr().add(first)));
+            }
+            let mut sum = V::splat(0.0);
+            for row in x.chunks_exact_mut(PANEL) {
+                let e = exp(V::load(row.as_ptr().add(first)).sub(max));
+                e.store(row.as_mut_ptr().add(first));
+                sum = sum.add(e);
+            }
+            sum.store(sums.as_mut_ptr().add(first));
+        }
+    }
+}
+
+#[inline(always)]
+pub(super) unsafe fn argmax<V: Lanes>(x: &[f32]) -> usize {
+    // SAFETY: the CPU is the caller's promise.
+    let max = unsafe { max_of::<V>(x) };
+    x.iter().position(|&v| v == max).unwrap_or(0)
+}
+
+#[inline(always)]
+pub(super) unsafe fn log_sum_exp<V: Lanes>(x: &[f32]) -> f32 {
+    // SAFETY: the CPU is the caller's promise.
+    unsafe {
+        let max = max_of::<V>(x);
+        let shift = V::splat(max);
+        let mut sum = V::splat(0.0);
+        for i in (0..x.len()).step_by(V::N) {
+            sum = sum.add(exp(part::<V>(x, i, f32::NEG_INFINITY).sub(shift)));
+        }
+        max + sum.sum().ln()
+    }
+}
+
+/// Fills a [`Table`](super::table::Table) with functions compiled for `$features`, each behind
+/// the one unsafe line that the token's existence justifies.
+macro_rules! table {
+    ($token:ident, $lanes:ty, $features:literal, $rows:literal, $tile:path) => {
+        static TABLE: Table = Table {
+            rows: $rows,
+            tile: |t: Tile<'_>, c: &mut [f32], ldc: usize| {
+                #[target_feature(enable = $features)]
+                fn kernel(t: &Tile<'_>, c: &mut [f32], ldc: usize) {
+                    // SAFETY: the features are enabled here; the lengths were checked below.
+                    unsafe { $tile(t, c, ldc) }
+                }
+                t.check($rows, c, ldc);
+                // SAFETY: TABLE leaves this file only through a token, made only by `detect`.
+                unsafe { kernel(&t, c, ldc) }
+            },
+            add: |y: &mut [f32], x: &[f32]| {
+                #[target_feature(enable = $features)]
+                fn kernel(y: &mut [f32], x: &[f32]) {
+                    for (y, x) in y.iter_mut().zip(x) {
+                        *y += x;
+                    }
+                }
+                assert_eq!(y.len(), x.len());
+                // SAFETY: as above.
+                unsafe { kernel(y, x) }
+            },
+            gelu: entry!($lanes, $features, gelu(x: &mut [f32])),
+            layernorm: entry!($lanes, $features,
+                layernorm(x: &[f32], gain: &[f32], bias: &[f32], eps: f32, out: &mut [f32])),
+            softmax: entry!($lanes, $features, softmax(x: &mut [f32])),
+            softmax_columns: entry!($lanes, $features,
+                softmax_columns(x: &mut [f32], sums: &mut [f32; PANEL])),
+            argmax: entry!($lanes, $features, argmax(x: &[f32]) -> usize),
+            log_sum_exp: entry!($lanes, $features, log_sum_exp(x: &[f32]) -> f32),
+        };
+
+        impl $token {
+            /// The kernels this token vouches for.
+            pub(super) fn table(self) -> &'static Table {
+                &TABLE
+            }
+        }
+    };
+}
+
+macro_rules! entry {
+    ($lanes:ty, $features:literal, $name:ident($($arg:ident: $ty:ty),*) $(-> $out:ty)?) => {
+        |$($arg: $ty),*| {
+            #[target_feature(enable = $features)]
+            fn kernel($($arg: $ty),*) $(-> $out)? {
+                // SAFETY: the features the register type needs are enabled on this function.
+                unsafe { lanes::$name::<$lanes>($($arg),*) }
+            }
+            // SAFETY: TABLE leaves its file only through a token, made only by `detect`.
+            unsafe { kernel($($arg),*) }
+        }
+    };
+}
+
+pub(super) use {entry, table};

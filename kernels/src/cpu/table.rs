@@ -1,0 +1,78 @@
+//! The single-threaded kernels every instruction set provides, as one table of functions.
+//!
+//! A driver picks the table once and never asks again. Each entry checks its slice lengths at the
+//! door, so the table is safe to call whatever the arguments.
+
+/// Columns of one weight panel and of one tile: two AVX-512 registers, four AVX2 registers.
+pub const PANEL: usize = 32;
+
+/// The largest number of rows any table's tile takes.
+pub const MAX_ROWS: usize = 14;
+
+/// One tile product, `C[m][n] = sum_k A[k*lda + m] * B[k*ldb + n]` for n in 0..32.
+#[derive(Clone, Copy, Debug)]
+pub struct Tile<'a> {
+    /// Left operand, column by column: `[k][lda]`, the first `rows` of each used.
+    pub a: &'a [f32],
+    /// Floats from one k to the next in `a`.
+    pub lda: usize,
+    /// Right operand, row by row: `[k][ldb]`, the first 32 of each used.
+    pub b: &'a [f32],
+    /// Floats from one k to the next in `b`.
+    pub ldb: usize,
+    /// Length of the sum.
+    pub k: usize,
+    /// Rows of the tile, 1 to `Table::rows`.
+    pub rows: usize,
+}
+
+impl Tile<'_> {
+    /// Panics unless every element the tile reads and writes lies inside its slices.
+    pub(crate) fn check(&self, rows_max: usize, c: &[f32], ldc: usize) {
+        assert!(
+            (1..=rows_max).contains(&self.rows),
+            "tile of {} rows",
+            self.rows
+        );
+        assert!(
+            c.len() >= (self.rows - 1) * ldc + PANEL,
+            "tile output too short"
+        );
+        if self.k > 0 {
+            assert!(
+                self.a.len() >= (self.k - 1) * self.lda + self.rows,
+                "tile operand A too short"
+            );
+            assert!(
+                self.b.len() >= (self.k - 1) * self.ldb + PANEL,
+                "tile operand B too short"
+            );
+        }
+    }
+}
+
+/// `(x, gain, bias, eps, out)`, four slices of one length.
+pub type LayerNorm = fn(x: &[f32], gain: &[f32], bias: &[f32], eps: f32, out: &mut [f32]);
+
+/// The kernels of one instruction set.
+pub struct Table {
+    /// Most rows `tile` takes at once.
+    pub rows: usize,
+    /// The tile product into `c` (row stride `ldc`), overwriting 32 columns of `rows` rows.
+    pub tile: fn(tile: Tile<'_>, c: &mut [f32], ldc: usize),
+    /// `x = gelu_new(x) = x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))`.
+    pub gelu: fn(x: &mut [f32]),
+    /// `y += x`, equal lengths.
+    pub add: fn(y: &mut [f32], x: &[f32]),
+    /// `out = (x - mean) / sqrt(var + eps) * gain + bias`, the variance over the row, biased.
+    pub layernorm: LayerNorm,
+    /// `x = exp(x - max x) / sum`, in place.
+    pub softmax: fn(x: &mut [f32]),
+    /// The same down each of the 32 columns of `x` `[keys][32]`, without the division: writes
+    /// `exp(x - column max)` and puts each column's sum in `sums`.
+    pub softmax_columns: fn(x: &mut [f32], sums: &mut [f32; PANEL]),
+    /// Index of the largest value, the lowest such index on a tie; 0 for an empty row.
+    pub argmax: fn(x: &[f32]) -> usize,
+    /// `ln(sum exp x)`.
+    pub log_sum_exp: fn(x: &[f32]) -> f32,
+}

@@ -1,0 +1,304 @@
+//! Every operation on every instruction set this machine has, against f64 written as the formula.
+//!
+//! One list of checks for all paths: the portable one, which is the specification, meets f64 here,
+//! and the vector ones meet the same f64 with the same budget.
+
+use kernels::{Cpu, Input, Isa, KvCache, KvShape, Linear, Output, Packed, Span};
+use proptest::prelude::*;
+
+/// A reproducible value in -1..1 for index `i` of stream `stream`.
+fn value(stream: u64, i: usize) -> f32 {
+    let mut x = (stream << 32 | i as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    x = (x ^ (x >> 31)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    ((x ^ (x >> 29)) >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+}
+
+fn values(stream: u64, len: usize) -> Vec<f32> {
+    (0..len).map(|i| value(stream, i)).collect()
+}
+
+fn cpus(threads: usize) -> impl Iterator<Item = Cpu> {
+    Isa::available().map(move |isa| Cpu::new(threads, Some(isa)).unwrap())
+}
+
+/// Each `got` within `budget` of `want`, relative to the larger of `want` and `scale`.
+#[track_caller]
+fn close(what: &str, got: &[f32], want: &[f64], scale: f64, budget: f64) {
+    assert_eq!(got.len(), want.len());
+    for (i, (&g, &w)) in got.iter().zip(want).enumerate() {
+        let error = (f64::from(g) - w).abs();
+        assert!(
+            error <= budget * w.abs().max(scale),
+            "{what}[{i}]: {g} for {w}, off by {error:e}"
+        );
+    }
+}
+
+fn gelu64(x: f64) -> f64 {
+    0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x * x * x)).tanh())
+}
+
+fn layernorm64(x: &[f32], gain: &[f32], bias: &[f32], eps: f32) -> Vec<f64> {
+    let n = x.len() as f64;
+    let mean = x.iter().map(|&v| f64::from(v)).sum::<f64>() / n;
+    let var = x
+        .iter()
+        .map(|&v| (f64::from(v) - mean).powi(2))
+        .sum::<f64>()
+        / n;
+    let rstd = 1.0 / (var + f64::from(eps)).sqrt();
+    x.iter()
+        .zip(gain.iter().zip(bias))
+        .map(|(&v, (&g, &b))| (f64::from(v) - mean) * rstd * f64::from(g) + f64::from(b))
+        .collect()
+}
+
+#[test]
+fn gelu_over_the_whole_range() {
+    let x: Vec<f32> = (-120_000..=120_000)
+        .map(|i| i as f32 * 1e-4)
+        .chain([-60.0, 60.0])
+        .collect();
+    let want: Vec<f64> = x.iter().map(|&v| gelu64(f64::from(v))).collect();
+    for cpu in cpus(1) {
+        let mut got = x.clone();
+        (cpu.table().gelu)(&mut got);
+        close(&format!("{cpu:?} gelu"), &got, &want, 1e-1, 2e-6);
+    }
+}
+
+#[test]
+fn exponentials_keep_their_stated_error() {
+    // softmax of [0, x] gives e^x / (1 + e^x): the vector exp is seen through it on [-87, 0].
+    for cpu in cpus(1) {
+        for i in 0..8700 {
+            let x = -f64::from(i) * 0.01;
+            let x32 = x as f32;
+            let mut pair = [0.0, x32];
+            (cpu.table().softmax)(&mut pair);
+            let e = f64::from(x32).exp();
+            close(
+                &format!("{cpu:?} exp({x})"),
+                &pair[1..],
+                &[e / (1.0 + e)],
+                0.0,
+                6e-7,
+            );
+        }
+    }
+}
+
+#[test]
+fn argmax_takes_the_lowest_of_equals() {
+    for cpu in cpus(1) {
+        let argmax = cpu.table().argmax;
+        for len in [1, 2, 15, 16, 17, 100, 50_257] {
+            let mut x = vec![-1.5; len];
+            assert_eq!(argmax(&x), 0);
+            for at in [len - 1, len / 2, len / 3] {
+                x[at] = 2.0;
+                assert_eq!(argmax(&x), at, "{cpu:?} {len}");
+            }
+        }
+        assert_eq!(argmax(&[]), 0);
+        assert_eq!(argmax(&[f32::NEG_INFINITY, -3.0]), 1);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn rowwise_operations(len in 1usize..200, stream in 0u64..1000, scale in 0.1f32..20.0) {
+        let x: Vec<f32> = values(stream, len).iter().map(|v| v * scale).collect();
+        let (gain, bias) = (values(stream + 1, len), values(stream + 2, len));
+        let max = x.iter().fold(f64::MIN, |m, &v| m.max(f64::from(v)));
+        let exps: Vec<f64> = x.iter().map(|&v| (f64::from(v) - max).exp()).collect();
+        let sum: f64 = exps.iter().sum();
+        for cpu in cpus(1) {
+            let table = cpu.table();
+            let mut out = vec![0.0; len];
+            (table.layernorm)(&x, &gain, &bias, 1e-5, &mut out);
+            close("layernorm", &out, &layernorm64(&x, &gain, &bias, 1e-5), 1.0, 2e-5);
+            out.copy_from_slice(&x);
+            (table.softmax)(&mut out);
+            let want: Vec<f64> = exps.iter().map(|e| e / sum).collect();
+            close("softmax", &out, &want, 1e-30, 4e-6);
+            close("log_sum_exp", &[(table.log_sum_exp)(&x)], &[max + sum.ln()], 1.0, 2e-6);
+            out.copy_from_slice(&x);
+            (table.add)(&mut out, &gain);
+            let want: Vec<f64> = x.iter().zip(&gain).map(|(a, b)| f64::from(a + b)).collect();
+            close("add", &out, &want, 0.0, 0.0);
+        }
+    }
+
+    #[test]
+    fn linear_of_any_shape(
+        m in prop_oneof![1usize..20, Just(33), Just(100), Just(261)],
+        k in prop_oneof![1usize..80, Just(513), Just(1030)],
+        n in prop_oneof![1usize..100, Just(129)],
+        threads in 1usize..4,
+        kind in 0usize..6,
+    ) {
+        let (norm, output) = (kind % 2 == 1, [Output::Store, Output::Add, Output::Gelu][kind / 2]);
+        let (x, w) = (values(1, m * k), values(2, k * n));
+        let bias = if kind == 0 { Vec::new() } else { values(3, n) };
+        let (gain, shift, before) = (values(4, k), values(5, k), values(6, m * n));
+        let mut want = Vec::with_capacity(m * n);
+        for (i, row) in x.chunks_exact(k).enumerate() {
+            let row: Vec<f64> = if norm {
+                layernorm64(row, &gain, &shift, 1e-5)
+            } else {
+                row.iter().map(|&v| f64::from(v)).collect()
+            };
+            for j in 0..n {
+                let mut sum: f64 = (0..k).map(|l| row[l] * f64::from(w[l * n + j])).sum();
+                sum += bias.get(j).map_or(0.0, |&b| f64::from(b));
+                want.push(match output {
+                    Output::Store => sum,
+                    Output::Add => sum + f64::from(before[i * n + j]),
+                    Output::Gelu => gelu64(sum),
+                });
+            }
+        }
+        let linear = Linear { weight: Packed::from_kn(&w, k, n), bias };
+        for cpu in cpus(threads) {
+            let input = if norm {
+                Input::Norm { rows: &x, gain: &gain, bias: &shift, eps: 1e-5 }
+            } else {
+                Input::Rows(&x)
+            };
+            let mut y = before.clone();
+            cpu.linear(input, &linear, &mut y, output);
+            // A norm over one or two inputs divides by almost nothing: its own error, magnified.
+            let budget = if norm && k < 4 { 1e-3 } else { 1e-5 };
+            close(&format!("{cpu:?} {m}x{k}x{n} {output:?}"), &y, &want, (k as f64).sqrt(), budget);
+        }
+    }
+
+    #[test]
+    fn attention_in_any_chunks(
+        lengths in prop::collection::vec(1usize..80, 1..4),
+        cut in 0usize..80,
+        heads in 1usize..4,
+        head_dim in prop_oneof![Just(8usize), Just(20), Just(32), Just(64)],
+        threads in 1usize..4,
+    ) {
+        let c = heads * head_dim;
+        let scale = 1.0 / (head_dim as f32).sqrt();
+        let inputs: Vec<Vec<f32>> =
+            lengths.iter().enumerate().map(|(s, &len)| values(s as u64, len * 3 * c)).collect();
+        for cpu in cpus(threads) {
+            let capacity = 80;
+            let shape = KvShape { layers: 2, sequences: lengths.len(), heads, head_dim, capacity };
+            let mut cache = KvCache::new(shape);
+            let mut got: Vec<Vec<f32>> = vec![Vec::new(); lengths.len()];
+            // First `cut` positions of each at once, then the rest one by one.
+            let mut done: Vec<usize> = vec![0; lengths.len()];
+            loop {
+                let (mut spans, mut qkv) = (Vec::new(), Vec::new());
+                for (sequence, &len) in lengths.iter().enumerate() {
+                    let start = done[sequence];
+                    let rows = if start == 0 { cut.clamp(1, len) } else { 1.min(len - start) };
+                    if rows > 0 {
+                        let row = qkv.len() / (3 * c);
+                        qkv.extend_from_slice(&inputs[sequence][start * 3 * c..][..rows * 3 * c]);
+                        spans.push(Span { sequence, start, row, rows });
+                        done[sequence] += rows;
+                    }
+                }
+                if spans.is_empty() {
+                    break;
+                }
+                let mut out = vec![0.0; qkv.len() / 3];
+                cpu.attention(&mut cache, 1, &spans, &qkv, scale, &mut out);
+                for span in &spans {
+                    got[span.sequence].extend_from_slice(&out[span.row * c..][..span.rows * c]);
+                }
+            }
+            for (sequence, input) in inputs.iter().enumerate() {
+                let want = attention64(input, heads, head_dim, f64::from(scale));
+                close(&format!("{cpu:?} sequence {sequence}"), &got[sequence], &want, 1.0, 5e-6);
+            }
+        }
+    }
+}
+
+/// Causal attention of one sequence, `[T, 3C]` in, `[T, C]` out.
+fn attention64(qkv: &[f32], heads: usize, d: usize, scale: f64) -> Vec<f64> {
+    let c = heads * d;
+    let len = qkv.len() / (3 * c);
+    let at = |t: usize, which: usize, h: usize, i: usize| {
+        f64::from(qkv[t * 3 * c + which * c + h * d + i])
+    };
+    let mut out = vec![0.0; len * c];
+    for t in 0..len {
+        for h in 0..heads {
+            let scores: Vec<f64> = (0..=t)
+                .map(|s| scale * (0..d).map(|i| at(t, 0, h, i) * at(s, 1, h, i)).sum::<f64>())
+                .collect();
+            let max = scores.iter().copied().fold(f64::MIN, f64::max);
+            let sum: f64 = scores.iter().map(|s| (s - max).exp()).sum();
+            for i in 0..d {
+                out[t * c + h * d + i] = (0..=t)
+                    .map(|s| (scores[s] - max).exp() / sum * at(s, 2, h, i))
+                    .sum();
+            }
+        }
+    }
+    out
+}
+
+#[test]
+fn a_copied_sequence_attends_like_its_source() {
+    let (heads, head_dim) = (2, 16);
+    let c = heads * head_dim;
+    let shape = KvShape {
+        layers: 1,
+        sequences: 2,
+        heads,
+        head_dim,
+        capacity: 50,
+    };
+    let cpu = Cpu::new(2, None).unwrap();
+    let (mut one, mut other) = (
+        KvCache::new(shape),
+        KvCache::new(KvShape {
+            sequences: 3,
+            ..shape
+        }),
+    );
+    let qkv = values(9, 40 * 3 * c);
+    let mut out = vec![0.0; 40 * c];
+    let span = Span {
+        sequence: 1,
+        start: 0,
+        row: 0,
+        rows: 40,
+    };
+    cpu.attention(&mut one, 0, &[span], &qkv, 0.25, &mut out);
+    other.copy_from(&one, 1, 2, 40);
+    let (mut a, mut b) = (vec![0.0; c], vec![0.0; c]);
+    let next = values(10, 3 * c);
+    let at = |sequence| {
+        [Span {
+            sequence,
+            start: 40,
+            row: 0,
+            rows: 1,
+        }]
+    };
+    cpu.attention(&mut one, 0, &at(1), &next, 0.25, &mut a);
+    cpu.attention(&mut other, 0, &at(2), &next, 0.25, &mut b);
+    assert_eq!(a, b);
+}
+
+#[test]
+fn a_missing_instruction_set_is_refused_by_name() {
+    for isa in Isa::ALL {
+        match Cpu::new(1, Some(isa)) {
+            Ok(cpu) => assert_eq!(cpu.isa(), isa),
+            Err(error) => assert!(error.to_string().contains(isa.name()), "{error}"),
+        }
+    }
+}

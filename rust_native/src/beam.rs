@@ -1,0 +1,201 @@
+//! Beam search, with Hugging Face's semantics.
+//!
+//! Per prompt, `beams` unfinished texts grow side by side. A step scores every continuation by the
+//! sum of log-probabilities (the repetition penalty acts on log-probabilities here) and looks at the
+//! best `beams * max(2, 1 + stop tokens)`. A continuation by a stop token finishes if it is among the
+//! first `beams`; the best `beams` others go on. Finished texts are ranked by
+//! `sum / length^length_penalty`, the length being the new tokens with the stop token. The search
+//! ends when no unfinished text, ranked at its present length, beats the worst of `beams` finished
+//! ones, or at the last step, where the unfinished are ranked too.
+//!
+//! Ties go to the lower beam, then to the lower token.
+
+use crate::Cache;
+use crate::generate::{Finish, GenerateError, GenerateOptions, Generated};
+use crate::model::Gpt2;
+use crate::sample::penalise;
+
+/// One text in the search: its new tokens and their log-probabilities.
+#[derive(Clone, Debug)]
+struct Text {
+    ids: Vec<u32>,
+    logprobs: Vec<f32>,
+    /// Sum of what the search ranks by; equals the sum of `logprobs` without a penalty.
+    score: f64,
+}
+
+/// A continuation of one beam by one token.
+#[derive(Clone, Copy, Debug)]
+struct Candidate {
+    score: f64,
+    beam: usize,
+    token: u32,
+}
+
+/// Better first.
+fn order(a: &Candidate, b: &Candidate) -> std::cmp::Ordering {
+    b.score
+        .total_cmp(&a.score)
+        .then(a.beam.cmp(&b.beam))
+        .then(a.token.cmp(&b.token))
+}
+
+/// The best text found for one prompt.
+pub(crate) fn search(
+    model: &Gpt2,
+    prompt: &[u32],
+    options: &GenerateOptions,
+    beams: usize,
+    length_penalty: f32,
+) -> Result<Generated, GenerateError> {
+    let mut search = Search {
+        model,
+        prompt,
+        options,
+        beams,
+        rank: |score: f64, len: usize| score / (len as f64).powf(f64::from(length_penalty)),
+        cache: Cache::new(model.config(), beams, prompt.len() + options.max_new_tokens)?,
+        running: vec![Text {
+            ids: Vec::new(),
+            logprobs: Vec::new(),
+            score: 0.0,
+        }],
+        finished: Vec::new(),
+    };
+    model.prefill(&mut search.cache, &[prompt])?;
+    search.cache.gather(&vec![0; beams]);
+    for step in 1..=options.max_new_tokens {
+        search.step(step)?;
+        if search.is_done(step) {
+            break;
+        }
+        if step < options.max_new_tokens {
+            search.advance()?;
+        }
+    }
+    Ok(search.best())
+}
+
+struct Search<'a, R> {
+    model: &'a Gpt2,
+    prompt: &'a [u32],
+    options: &'a GenerateOptions,
+    beams: usize,
+    rank: R,
+    cache: Cache,
+    /// Unfinished texts, best first; one at the start, then `beams` (fewer in a tiny vocabulary).
+    running: Vec<Text>,
+    /// Finished texts with their rank, best first, at most `beams`.
+    finished: Vec<(f64, Finish, Text)>,
+}
+
+impl<R: Fn(f64, usize) -> f64> Search<'_, R> {
+    /// Replaces the running texts by their best continuations and reorders the cache to match.
+    fn step(&mut self, len: usize) -> Result<(), GenerateError> {
+        let candidates = self.candidates();
+        let (mut next, mut sources) = (Vec::with_capacity(self.beams), Vec::new());
+        for (rank, candidate) in candidates.into_iter().enumerate() {
+            let stops = self.options.stop.contains(&candidate.token);
+            if stops && rank < self.beams {
+                let text = self.continued(candidate);
+                self.finish(text, Finish::Stop, len);
+            } else if !stops && next.len() < self.beams {
+                next.push(self.continued(candidate));
+                sources.push(candidate.beam);
+            }
+        }
+        self.running = next;
+        self.cache.gather(&sources);
+        Ok(())
+    }
+
+    /// The best continuations of all running texts, best first.
+    fn candidates(&self) -> Vec<Candidate> {
+        let keep = self.beams * (1 + self.options.stop.len()).max(2);
+        let mut best: Vec<Candidate> = Vec::new();
+        let (mut scores, mut present, mut seen) = (Vec::new(), Vec::new(), Vec::new());
+        for (beam, text) in self.running.iter().enumerate() {
+            let logits = self.cache.logits_row(beam);
+            let total = (self.model.cpu().table().log_sum_exp)(logits);
+            scores.clear();
+            scores.extend(logits.iter().map(|logit| logit - total));
+            present.clear();
+            present.extend_from_slice(self.prompt);
+            present.extend_from_slice(&text.ids);
+            penalise(
+                &mut scores,
+                &present,
+                self.options.repetition_penalty,
+                &mut seen,
+            );
+            let all = scores.iter().zip(0u32..);
+            best.extend(all.map(|(&s, token)| Candidate {
+                score: text.score + f64::from(s),
+                beam,
+                token,
+            }));
+            if best.len() > keep {
+                best.select_nth_unstable_by(keep - 1, order);
+                best.truncate(keep);
+            }
+        }
+        best.sort_unstable_by(order);
+        best
+    }
+
+    fn continued(&self, candidate: Candidate) -> Text {
+        let logits = self.cache.logits_row(candidate.beam);
+        let total = (self.model.cpu().table().log_sum_exp)(logits);
+        let mut text = self.running[candidate.beam].clone();
+        text.ids.push(candidate.token);
+        text.logprobs.push(logits[candidate.token as usize] - total);
+        text.score = candidate.score;
+        text
+    }
+
+    fn finish(&mut self, text: Text, how: Finish, len: usize) {
+        let rank = (self.rank)(text.score, len);
+        let at = self.finished.partition_point(|(other, ..)| *other >= rank);
+        self.finished.insert(at, (rank, how, text));
+        self.finished.truncate(self.beams);
+    }
+
+    /// Whether nothing that still runs can win; at the last step, after ranking what still runs.
+    fn is_done(&mut self, len: usize) -> bool {
+        if len == self.options.max_new_tokens {
+            for text in std::mem::take(&mut self.running) {
+                self.finish(text, Finish::Length, len);
+            }
+        }
+        let Some(best) = self.running.first() else {
+            return true;
+        };
+        let worst = self.finished.get(self.beams - 1);
+        worst.is_some_and(|&(worst, ..)| (self.rank)(best.score, len) <= worst)
+    }
+
+    /// Feeds each running text's newest token to the model.
+    fn advance(&mut self) -> Result<(), GenerateError> {
+        let newest = self
+            .running
+            .iter()
+            .map(|text| text.ids[text.ids.len() - 1])
+            .enumerate();
+        self.model.decode_some(&mut self.cache, newest)?;
+        Ok(())
+    }
+
+    fn best(self) -> Generated {
+        // A search of at least one step ends with at least one finished text.
+        let (_, finish, text) = self
+            .finished
+            .into_iter()
+            .next()
+            .expect("no text was ranked");
+        Generated {
+            ids: text.ids,
+            logprobs: text.logprobs,
+            finish,
+        }
+    }
+}

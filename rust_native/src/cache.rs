@@ -1,0 +1,168 @@
+//! The key-value cache of a batch, and the working memory of one step.
+//!
+//! Everything a decode step touches is allocated when the cache is made or by the prefill that
+//! precedes it, so a step allocates nothing.
+//!
+//! Invariant: sequence s holds exactly `lengths[s]` positions, the same in every layer.
+
+use kernels::{Buffer, KvCache, KvShape, Span};
+
+use crate::Config;
+use crate::generate::GenerateError;
+
+/// Keys and values of up to `batch` sequences of up to `capacity` positions.
+#[derive(Debug)]
+pub struct Cache {
+    pub(crate) kv: KvCache,
+    pub(crate) lengths: Vec<usize>,
+    pub(crate) work: Workspace,
+    /// Where sequences pass through when they change places; made when first needed.
+    spare: Option<KvCache>,
+    vocab: usize,
+}
+
+/// Activations of one step of up to R rows.
+#[derive(Debug)]
+pub(crate) struct Workspace {
+    /// Token and position of each row.
+    pub(crate) at: Vec<(u32, u32)>,
+    /// Which rows are which positions.
+    pub(crate) spans: Vec<Span>,
+    /// Residual stream `[R, C]`.
+    pub(crate) x: Vec<f32>,
+    /// Queries, keys, values `[R, 3C]`.
+    pub(crate) qkv: Vec<f32>,
+    /// Attention output `[R, C]`.
+    pub(crate) heads: Vec<f32>,
+    /// Feed-forward activations `[R, F]`.
+    pub(crate) inner: Vec<f32>,
+    /// The last row of each sequence `[B, C]`.
+    pub(crate) last: Vec<f32>,
+    /// Logits `[B, V]`.
+    pub(crate) logits: Buffer,
+}
+
+impl Cache {
+    /// An empty cache for `batch` sequences of `capacity` positions each.
+    ///
+    /// # Errors
+    /// `BadSampling` naming `batch` when it is 0 and `capacity` when it is 0 or above `n_positions`.
+    pub fn new(config: &Config, batch: usize, capacity: usize) -> Result<Cache, GenerateError> {
+        if batch == 0 {
+            return Err(GenerateError::option(
+                "batch",
+                batch,
+                "use at least one sequence",
+            ));
+        }
+        if capacity == 0 || capacity > config.n_positions {
+            let remedy = "use 1 to n_positions positions";
+            return Err(GenerateError::option("capacity", capacity, remedy));
+        }
+        let shape = KvShape {
+            layers: config.n_layer,
+            sequences: batch,
+            heads: config.n_head,
+            head_dim: config.n_embd / config.n_head,
+            capacity,
+        };
+        let mut work = Workspace {
+            at: Vec::new(),
+            spans: Vec::with_capacity(batch),
+            x: Vec::new(),
+            qkv: Vec::new(),
+            heads: Vec::new(),
+            inner: Vec::new(),
+            last: vec![0.0; batch * config.n_embd],
+            logits: Buffer::zeroed(batch * config.vocab_size),
+        };
+        work.fit(config, batch);
+        Ok(Cache {
+            kv: KvCache::new(shape),
+            lengths: vec![0; batch],
+            work,
+            spare: None,
+            vocab: config.vocab_size,
+        })
+    }
+
+    /// Sequences it holds.
+    pub fn batch(&self) -> usize {
+        self.lengths.len()
+    }
+
+    /// Positions each sequence may have.
+    pub fn capacity(&self) -> usize {
+        self.kv.shape().capacity
+    }
+
+    /// Positions sequence `sequence` has.
+    ///
+    /// # Panics
+    /// If there is no such sequence.
+    pub fn len(&self, sequence: usize) -> usize {
+        self.lengths[sequence]
+    }
+
+    /// Whether no sequence has a position.
+    pub fn is_empty(&self) -> bool {
+        self.lengths.iter().all(|&len| len == 0)
+    }
+
+    /// Bytes of keys and values, filled or not.
+    pub fn bytes(&self) -> usize {
+        self.kv.bytes()
+    }
+
+    /// Forgets every sequence.
+    pub fn reset(&mut self) {
+        self.lengths.fill(0);
+    }
+
+    /// The logits of the latest step, `[sequences run, V]`, then whatever was there before.
+    pub fn logits(&self) -> &[f32] {
+        &self.work.logits
+    }
+
+    /// The latest logits of the `i`-th sequence run, `[V]`.
+    pub fn logits_row(&self, i: usize) -> &[f32] {
+        &self.work.logits[i * self.vocab..][..self.vocab]
+    }
+
+    /// Sequence i becomes a copy of what sequence `sources[i]` was, for all i at once.
+    ///
+    /// # Panics
+    /// If there are more sources than sequences, or a source is not a sequence.
+    pub fn gather(&mut self, sources: &[usize]) {
+        assert!(sources.len() <= self.batch());
+        let moved = || sources.iter().enumerate().filter(|&(to, &from)| to != from);
+        if moved().next().is_none() {
+            return;
+        }
+        let spare = self
+            .spare
+            .get_or_insert_with(|| KvCache::new(self.kv.shape()));
+        for (to, &from) in moved() {
+            spare.copy_from(&self.kv, from, to, self.lengths[from]);
+        }
+        let before = self.lengths.clone();
+        for (to, &from) in moved() {
+            self.kv.copy_from(spare, to, to, before[from]);
+            self.lengths[to] = before[from];
+        }
+    }
+}
+
+impl Workspace {
+    /// Grows the activations to `rows` rows.
+    pub(crate) fn fit(&mut self, config: &Config, rows: usize) {
+        let (c, f) = (config.n_embd, config.n_inner);
+        if self.x.len() < rows * c {
+            self.x.resize(rows * c, 0.0);
+            self.qkv.resize(rows * 3 * c, 0.0);
+            self.heads.resize(rows * c, 0.0);
+            self.inner.resize(rows * f, 0.0);
+            self.at.reserve(rows.saturating_sub(self.at.len()));
+        }
+    }
+}

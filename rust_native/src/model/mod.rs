@@ -1,0 +1,231 @@
+//! GPT-2: the weights in the kernels' layout, and how they come there.
+//!
+//! A [`Gpt2`] is immutable and may be shared; what changes while it runs lives in a
+//! [`Cache`](crate::Cache). The forward pass is in `forward`.
+
+mod forward;
+
+use std::borrow::Cow;
+
+use kernels::{Cpu, Isa, Linear, Packed};
+
+use crate::generate::GenerateError;
+use crate::{Checkpoint, Config, Error};
+
+/// How a model runs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Options {
+    /// Threads, the caller's included.
+    pub threads: usize,
+    /// Instruction set; `None` takes the fastest this CPU has.
+    pub isa: Option<Isa>,
+    /// "Resonance feedback": a constant by which every attention score is multiplied before the
+    /// softmax, as a temperature of 1/theta_hat on attention. It is no more than that. `None`, and
+    /// `Some(1.0)`, leave the model as it was trained.
+    pub theta_hat: Option<f32>,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        Options {
+            threads,
+            isa: None,
+            theta_hat: None,
+        }
+    }
+}
+
+/// A GPT-2 language model in f32, ready to run.
+#[derive(Debug)]
+pub struct Gpt2 {
+    config: Config,
+    cpu: Cpu,
+    theta_hat: f32,
+    /// Token table `[V, C]`, packed as `[C, V]`: the embedding, and the head when tied.
+    tokens: Linear,
+    /// Position table `[P, C]`.
+    positions: Vec<f32>,
+    blocks: Vec<Block>,
+    norm: Norm,
+    /// The head `[C, V]` when it is not the token table.
+    head: Option<Linear>,
+}
+
+/// Gain and bias of a layer norm, `[C]` each.
+#[derive(Debug)]
+struct Norm {
+    gain: Vec<f32>,
+    bias: Vec<f32>,
+}
+
+#[derive(Debug)]
+struct Block {
+    norm_1: Norm,
+    /// `[C, 3C]`
+    qkv: Linear,
+    /// `[C, C]`
+    attention_out: Linear,
+    norm_2: Norm,
+    /// `[C, F]`
+    inner: Linear,
+    /// `[F, C]`
+    inner_out: Linear,
+}
+
+impl Gpt2 {
+    /// Loads a checkpoint.
+    ///
+    /// # Errors
+    /// As [`Gpt2::from_tensors`], and what the checkpoint says of a missing or misshapen tensor.
+    pub fn load(checkpoint: &Checkpoint, options: &Options) -> Result<Gpt2, Error> {
+        Gpt2::from_tensors(checkpoint.config(), options, |name, shape| {
+            checkpoint.tensor(name, shape)
+        })
+    }
+
+    /// Builds a model from any source of tensors. `tensor(name, shape)` gives the row-major values
+    /// under Hugging Face's name without the `transformer.` prefix; each is asked for once.
+    ///
+    /// # Errors
+    /// An impossible `config`, the source's own error, `BadSampling` for a `theta_hat` that is not
+    /// finite, or the machine's refusal of the threads or the instruction set.
+    pub fn from_tensors<'a, E: From<GenerateError> + From<Error>>(
+        config: &Config,
+        options: &Options,
+        tensor: impl FnMut(&str, &[usize]) -> Result<Cow<'a, [f32]>, E>,
+    ) -> Result<Gpt2, E> {
+        config.check()?;
+        let theta_hat = options.theta_hat.unwrap_or(1.0);
+        if !theta_hat.is_finite() {
+            let remedy = "use a finite factor; 1 changes nothing";
+            return Err(GenerateError::option("theta_hat", theta_hat, remedy).into());
+        }
+        let cpu = Cpu::new(options.threads, options.isa).map_err(GenerateError::from)?;
+        let mut source = Source {
+            tensor,
+            prefix: String::new(),
+        };
+        let (c, f, v) = (config.n_embd, config.n_inner, config.vocab_size);
+        let tokens = source.head("wte.weight", v, c)?;
+        let positions = source.vector("wpe.weight", &[config.n_positions, c])?;
+        let mut blocks = Vec::with_capacity(config.n_layer);
+        for layer in 0..config.n_layer {
+            source.prefix = format!("h.{layer}.");
+            blocks.push(Block {
+                norm_1: source.norm("ln_1", c)?,
+                qkv: source.linear("attn.c_attn", c, 3 * c)?,
+                attention_out: source.linear("attn.c_proj", c, c)?,
+                norm_2: source.norm("ln_2", c)?,
+                inner: source.linear("mlp.c_fc", c, f)?,
+                inner_out: source.linear("mlp.c_proj", f, c)?,
+            });
+        }
+        source.prefix.clear();
+        let norm = source.norm("ln_f", c)?;
+        let head = if config.tie_word_embeddings {
+            None
+        } else {
+            Some(source.head("lm_head.weight", v, c)?)
+        };
+        let config = config.clone();
+        Ok(Gpt2 {
+            config,
+            cpu,
+            theta_hat,
+            tokens,
+            positions,
+            blocks,
+            norm,
+            head,
+        })
+    }
+
+    /// The model's shape.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// What is running, for a record: precision, instruction set, threads, and `theta_hat` when it
+    /// is not 1, such as `f32 avx512 threads=2`.
+    pub fn identity(&self) -> String {
+        let mut name = format!("f32 {} threads={}", self.cpu.isa(), self.cpu.threads());
+        if self.theta_hat != 1.0 {
+            name.push_str(&format!(" theta_hat={}", self.theta_hat));
+        }
+        name
+    }
+
+    /// Bytes of weights one decode step reads at batch 1: the price of a token in memory traffic.
+    pub fn bytes_per_token(&self) -> usize {
+        let of_block = |b: &Block| {
+            [&b.qkv, &b.attention_out, &b.inner, &b.inner_out]
+                .map(|l| l.weight.bytes())
+                .iter()
+                .sum::<usize>()
+        };
+        self.blocks.iter().map(of_block).sum::<usize>() + self.head().weight.bytes()
+    }
+
+    pub(crate) fn cpu(&self) -> &Cpu {
+        &self.cpu
+    }
+
+    fn head(&self) -> &Linear {
+        self.head.as_ref().unwrap_or(&self.tokens)
+    }
+
+    /// The factor on layer `layer`'s attention scores.
+    fn score_scale(&self, layer: usize) -> f32 {
+        let config = &self.config;
+        let mut scale = self.theta_hat;
+        if config.scale_attn_weights {
+            scale /= ((config.n_embd / config.n_head) as f32).sqrt();
+        }
+        if config.scale_attn_by_inverse_layer_idx {
+            scale /= (layer + 1) as f32;
+        }
+        scale
+    }
+}
+
+/// A source of tensors with the names of one block in front.
+struct Source<F> {
+    tensor: F,
+    prefix: String,
+}
+
+impl<'a, E, F: FnMut(&str, &[usize]) -> Result<Cow<'a, [f32]>, E>> Source<F> {
+    fn get(&mut self, name: &str, shape: &[usize]) -> Result<Cow<'a, [f32]>, E> {
+        (self.tensor)(&format!("{}{name}", self.prefix), shape)
+    }
+
+    fn vector(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>, E> {
+        Ok(self.get(name, shape)?.into_owned())
+    }
+
+    fn norm(&mut self, name: &str, c: usize) -> Result<Norm, E> {
+        Ok(Norm {
+            gain: self.vector(&format!("{name}.weight"), &[c])?,
+            bias: self.vector(&format!("{name}.bias"), &[c])?,
+        })
+    }
+
+    /// A Conv1D: weight `[k, n]`, bias `[n]`.
+    fn linear(&mut self, name: &str, k: usize, n: usize) -> Result<Linear, E> {
+        let weight = Packed::from_kn(&self.get(&format!("{name}.weight"), &[k, n])?, k, n);
+        Ok(Linear {
+            weight,
+            bias: self.vector(&format!("{name}.bias"), &[n])?,
+        })
+    }
+
+    /// A token table or head `[v, c]`, without bias.
+    fn head(&mut self, name: &str, v: usize, c: usize) -> Result<Linear, E> {
+        let weight = Packed::from_nk(&self.get(name, &[v, c])?, v, c);
+        Ok(Linear {
+            weight,
+            bias: Vec::new(),
+        })
+    }
+}

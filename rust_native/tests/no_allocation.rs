@@ -1,0 +1,54 @@
+//! A decode step allocates nothing: counted, on every path.
+//!
+//! The counting allocator is this binary's own, and the file has one test, so nothing else counts.
+
+mod common;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use common::{Weights, every_path, small, tokens};
+use rust_native::Stepper;
+
+static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
+
+struct Counting;
+
+// SAFETY: every call is handed to the system allocator unchanged.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the caller's promise, passed on.
+        unsafe { System.alloc(layout) }
+    }
+    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promise, passed on.
+        unsafe { System.dealloc(ptr, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+#[test]
+fn a_decode_step_allocates_nothing() {
+    let weights = Weights::random(small(), 31);
+    for options in every_path() {
+        let model = weights.model(&options);
+        for batch in [1, 3, 20] {
+            let mut stepper = Stepper::new(&model, batch, 90).unwrap();
+            let texts: Vec<Vec<u32>> = (0..batch).map(|i| tokens(i as u32, 1 + i, 211)).collect();
+            let prompts: Vec<&[u32]> = texts.iter().map(Vec::as_slice).collect();
+            let before = ALLOCATIONS.load(Ordering::Relaxed);
+            stepper.prefill(&prompts).unwrap();
+            let prefilled = ALLOCATIONS.load(Ordering::Relaxed);
+            // A prefill grows the working memory, which shows that the counter counts.
+            assert!(prefilled > before);
+            for _ in 0..64 {
+                stepper.step().unwrap();
+            }
+            let after = ALLOCATIONS.load(Ordering::Relaxed);
+            assert_eq!(after - prefilled, 0, "{options:?} batch {batch}");
+        }
+    }
+}
