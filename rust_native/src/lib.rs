@@ -9,12 +9,14 @@
 //! Invariant: this crate has never heard of benchmarks. It does not know who measures it, and its
 //! only tie to a numeric backend is the crate `kernels`.
 
+pub mod bpe;
 pub mod checkpoint;
 pub mod config;
 pub mod error;
 pub mod init;
 mod json;
 
+pub use bpe::{Special, Tokenizer};
 pub use checkpoint::Checkpoint;
 pub use config::{Activation, Config};
 pub use error::Error;
