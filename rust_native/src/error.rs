@@ -93,17 +93,6 @@ pub enum Error {
         offset: usize,
     },
 
-    /// A prompt (plus, where it matters, what is to be generated) does not fit the model's context.
-    #[error(
-        "{tokens} tokens do not fit the context of {context} positions; shorten the prompt or ask for fewer new tokens"
-    )]
-    ContextLength {
-        /// Tokens that would be needed.
-        tokens: usize,
-        /// The model's `n_positions`.
-        context: usize,
-    },
-
     /// An argument is outside its range.
     #[error("{argument}: {found}; {remedy}")]
     Argument {
