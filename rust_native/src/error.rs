@@ -93,6 +93,7 @@ pub enum Error {
         offset: usize,
     },
 
+<<<<<<< HEAD
     /// A prompt (plus, where it matters, what is to be generated) does not fit the model's context.
     #[error(
         "{tokens} tokens do not fit the context of {context} positions; shorten the prompt or ask for fewer new tokens"
@@ -108,6 +109,8 @@ pub enum Error {
     #[error(transparent)]
     Generate(#[from] crate::GenerateError),
 
+=======
+>>>>>>> checkpoint
     /// An argument is outside its range.
     #[error("{argument}: {found}; {remedy}")]
     Argument {

@@ -13,6 +13,7 @@
 
 mod beam;
 pub mod cache;
+pub mod bpe;
 pub mod checkpoint;
 pub mod config;
 pub mod error;
@@ -23,6 +24,7 @@ pub mod model;
 pub mod sample;
 
 pub use cache::Cache;
+pub use bpe::{Special, Tokenizer};
 pub use checkpoint::Checkpoint;
 pub use config::{Activation, Config};
 pub use error::Error;

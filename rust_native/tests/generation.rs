@@ -10,24 +10,15 @@ use rust_native::{
 };
 
 fn model(weights: &Weights) -> Gpt2 {
-    weights.model(&Options {
-        threads: 2,
-        isa: None,
-        theta_hat: None,
-    })
+    weights.model(&Options { threads: 2, isa: None, theta_hat: None })
 }
 
 fn run(model: &Gpt2, prompts: &[&[u32]], options: &GenerateOptions) -> Vec<Generated> {
-    model
-        .generate(prompts, options, |_, _, _| ControlFlow::Continue(()))
-        .unwrap()
+    model.generate(prompts, options, |_, _, _| ControlFlow::Continue(())).unwrap()
 }
 
 fn beam(beams: usize, length_penalty: f32) -> Strategy {
-    Strategy::Beam {
-        beams,
-        length_penalty,
-    }
+    Strategy::Beam { beams, length_penalty }
 }
 
 /// `ln softmax` of the last position of `text`.
@@ -39,9 +30,7 @@ fn log_softmax64(weights: &Weights, text: &[u32]) -> Vec<f64> {
 }
 
 fn best(scores: &[f64]) -> usize {
-    (0..scores.len())
-        .max_by(|&a, &b| scores[a].total_cmp(&scores[b]))
-        .unwrap()
+    (0..scores.len()).max_by(|&a, &b| scores[a].total_cmp(&scores[b])).unwrap()
 }
 
 #[test]
@@ -59,11 +48,7 @@ fn greedy_follows_f64_with_and_without_cache_on_every_path() {
         for options in every_path() {
             let model = weights.model(&options);
             for use_cache in [true, false] {
-                let request = GenerateOptions {
-                    max_new_tokens: 12,
-                    use_cache,
-                    ..Default::default()
-                };
+                let request = GenerateOptions { max_new_tokens: 12, use_cache, ..Default::default() };
                 let got = run(&model, &[&prompt], &request).remove(0);
                 assert_eq!(got.ids, text[20..], "{options:?} cache {use_cache}");
                 assert_eq!(got.finish, Finish::Length);
@@ -79,17 +64,10 @@ fn greedy_follows_f64_with_and_without_cache_on_every_path() {
 fn a_ragged_batch_gives_what_single_runs_give() {
     let weights = Weights::random(small(), 12);
     let model = model(&weights);
-    let texts: Vec<Vec<u32>> = [3, 40, 1, 17, 8]
-        .iter()
-        .map(|&n| tokens(n, n as usize, 211))
-        .collect();
+    let texts: Vec<Vec<u32>> = [3, 40, 1, 17, 8].iter().map(|&n| tokens(n, n as usize, 211)).collect();
     let prompts: Vec<&[u32]> = texts.iter().map(Vec::as_slice).collect();
     for strategy in [Strategy::Greedy, beam(3, 1.0)] {
-        let request = GenerateOptions {
-            max_new_tokens: 15,
-            strategy,
-            ..Default::default()
-        };
+        let request = GenerateOptions { max_new_tokens: 15, strategy, ..Default::default() };
         let batch = run(&model, &prompts, &request);
         for (prompt, together) in prompts.iter().zip(batch) {
             assert_eq!(run(&model, &[prompt], &request)[0].ids, together.ids);
@@ -102,23 +80,12 @@ fn stop_tokens_and_callbacks_end_their_own_sequence_only() {
     let weights = Weights::random(small(), 13);
     let model = model(&weights);
     let (a, b) = (tokens(1, 5, 211), tokens(2, 9, 211));
-    let request = GenerateOptions {
-        max_new_tokens: 10,
-        ..Default::default()
-    };
+    let request = GenerateOptions { max_new_tokens: 10, ..Default::default() };
     let free = run(&model, &[&a, &b], &request);
     let stop = free[0].ids[3];
-    let cut = |ids: &[u32]| {
-        ids.iter()
-            .position(|&id| id == stop)
-            .map_or(ids.len(), |i| i + 1)
-    };
+    let cut = |ids: &[u32]| ids.iter().position(|&id| id == stop).map_or(ids.len(), |i| i + 1);
     for use_cache in [true, false] {
-        let request = GenerateOptions {
-            stop: vec![stop],
-            use_cache,
-            ..request.clone()
-        };
+        let request = GenerateOptions { stop: vec![stop], use_cache, ..request.clone() };
         let stopped = run(&model, &[&a, &b], &request);
         assert_eq!(stopped[0].finish, Finish::Stop);
         for (stopped, free) in stopped.iter().zip(&free) {
@@ -130,33 +97,14 @@ fn stop_tokens_and_callbacks_end_their_own_sequence_only() {
         .generate(&[&a, &b], &request, |sequence, id, logprob| {
             heard.push((sequence, id, logprob));
             let ours = heard.iter().filter(|h| h.0 == 1).count();
-            if sequence == 1 && ours == 4 {
-                ControlFlow::Break(())
-            } else {
-                ControlFlow::Continue(())
-            }
+            if sequence == 1 && ours == 4 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })
         .unwrap();
-    assert_eq!(
-        (ended[1].finish, ended[1].ids.as_slice()),
-        (Finish::Callback, &free[1].ids[..4])
-    );
-    assert_eq!(
-        (ended[0].finish, &ended[0].ids),
-        (Finish::Length, &free[0].ids)
-    );
+    assert_eq!((ended[1].finish, ended[1].ids.as_slice()), (Finish::Callback, &free[1].ids[..4]));
+    assert_eq!((ended[0].finish, &ended[0].ids), (Finish::Length, &free[0].ids));
     for (sequence, result) in ended.iter().enumerate() {
-        let of: Vec<_> = heard
-            .iter()
-            .filter(|h| h.0 == sequence)
-            .map(|h| (h.1, h.2))
-            .collect();
-        let want: Vec<_> = result
-            .ids
-            .iter()
-            .copied()
-            .zip(result.logprobs.iter().copied())
-            .collect();
+        let of: Vec<_> = heard.iter().filter(|h| h.0 == sequence).map(|h| (h.1, h.2)).collect();
+        let want: Vec<_> = result.ids.iter().copied().zip(result.logprobs.iter().copied()).collect();
         assert_eq!(of, want);
     }
 }
@@ -171,43 +119,18 @@ fn sampling_repeats_with_its_seed_and_top_k_one_is_greedy() {
         run(
             &model,
             &[&prompt, &prompt],
-            &GenerateOptions {
-                max_new_tokens: 20,
-                strategy,
-                seed,
-                ..Default::default()
-            },
+            &GenerateOptions { max_new_tokens: 20, strategy, seed, ..Default::default() },
         )
     };
     let free = Sampling::default();
     assert_eq!(with(1, free), with(1, free));
     assert_ne!(with(1, free)[0].ids, with(2, free)[0].ids);
-    assert_ne!(
-        with(1, free)[0].ids,
-        with(1, free)[1].ids,
-        "sequences draw apart"
-    );
-    let greedy = run(
-        &model,
-        &[&prompt],
-        &GenerateOptions {
-            max_new_tokens: 20,
-            ..Default::default()
-        },
-    );
+    assert_ne!(with(1, free)[0].ids, with(1, free)[1].ids, "sequences draw apart");
+    let greedy = run(&model, &[&prompt], &GenerateOptions { max_new_tokens: 20, ..Default::default() });
     for sampling in [
-        Sampling {
-            top_k: Some(1),
-            ..free
-        },
-        Sampling {
-            top_p: Some(1e-6),
-            ..free
-        },
-        Sampling {
-            temperature: 1e-4,
-            ..free
-        },
+        Sampling { top_k: Some(1), ..free },
+        Sampling { top_p: Some(1e-6), ..free },
+        Sampling { temperature: 1e-4, ..free },
     ] {
         assert_eq!(with(3, sampling)[1].ids, greedy[0].ids, "{sampling:?}");
     }
@@ -218,26 +141,14 @@ fn a_repetition_penalty_avoids_what_is_there() {
     let weights = Weights::random(small(), 15);
     let model = model(&weights);
     let prompt = tokens(5, 8, 211);
-    let request = GenerateOptions {
-        max_new_tokens: 60,
-        repetition_penalty: 1e6,
-        ..Default::default()
-    };
+    let request = GenerateOptions { max_new_tokens: 60, repetition_penalty: 1e6, ..Default::default() };
     let got = run(&model, &[&prompt], &request).remove(0);
     let mut all: Vec<u32> = prompt.iter().chain(&got.ids).copied().collect();
     let len = all.len();
     all.sort_unstable();
     all.dedup();
-    let before = prompt.len()
-        - prompt
-            .iter()
-            .collect::<std::collections::HashSet<_>>()
-            .len();
-    assert_eq!(
-        all.len() + before,
-        len,
-        "a penalised token came again while others were left"
-    );
+    let before = prompt.len() - prompt.iter().collect::<std::collections::HashSet<_>>().len();
+    assert_eq!(all.len() + before, len, "a penalised token came again while others were left");
 }
 
 #[test]
@@ -245,33 +156,17 @@ fn one_beam_is_greedy() {
     let weights = Weights::random(small(), 16);
     let model = model(&weights);
     let prompt = tokens(6, 10, 211);
-    let greedy = GenerateOptions {
-        max_new_tokens: 20,
-        ..Default::default()
-    };
+    let greedy = GenerateOptions { max_new_tokens: 20, ..Default::default() };
     let free = run(&model, &[&prompt], &greedy);
     let stop = vec![free[0].ids[7]];
     for greedy in [greedy.clone(), GenerateOptions { stop, ..greedy }] {
-        let one = GenerateOptions {
-            strategy: beam(1, 1.0),
-            ..greedy.clone()
-        };
-        assert_eq!(
-            run(&model, &[&prompt], &one),
-            run(&model, &[&prompt], &greedy)
-        );
+        let one = GenerateOptions { strategy: beam(1, 1.0), ..greedy.clone() };
+        assert_eq!(run(&model, &[&prompt], &one), run(&model, &[&prompt], &greedy));
     }
 }
 
 /// Beam search over f64 logits of whole texts, written as the definition.
-fn beam64(
-    weights: &Weights,
-    prompt: &[u32],
-    beams: usize,
-    new: usize,
-    lp: f64,
-    stop: &[u32],
-) -> Vec<u32> {
+fn beam64(weights: &Weights, prompt: &[u32], beams: usize, new: usize, lp: f64, stop: &[u32]) -> Vec<u32> {
     let mut running: Vec<(f64, Vec<u32>)> = vec![(0.0, Vec::new())];
     let mut finished: Vec<(f64, Vec<u32>)> = Vec::new();
     for len in 1..=new {
@@ -296,9 +191,7 @@ fn beam64(
         }
         finished.sort_by(|a, b| b.0.total_cmp(&a.0));
         finished.truncate(beams);
-        let could = running
-            .first()
-            .map_or(f64::MIN, |r| r.0 / (len as f64).powf(lp));
+        let could = running.first().map_or(f64::MIN, |r| r.0 / (len as f64).powf(lp));
         if finished.len() == beams && could <= finished[beams - 1].0 {
             break;
         }
@@ -315,12 +208,7 @@ fn beams_find_what_the_definition_finds() {
         for stop in [vec![], (0..60).collect::<Vec<u32>>()] {
             let want = beam64(&weights, &prompt, beams, 6, f64::from(lp), &stop);
             let strategy = beam(beams, lp);
-            let request = GenerateOptions {
-                max_new_tokens: 6,
-                strategy,
-                stop,
-                ..Default::default()
-            };
+            let request = GenerateOptions { max_new_tokens: 6, strategy, stop, ..Default::default() };
             let got = run(&model, &[&prompt], &request).remove(0);
             assert_eq!(got.ids, want, "{beams} beams, {} stops", request.stop.len());
             for (i, &logprob) in got.logprobs.iter().enumerate() {
@@ -337,14 +225,7 @@ fn the_stepper_walks_the_greedy_path() {
     let weights = Weights::random(small(), 21);
     let model = model(&weights);
     let (a, b) = (tokens(7, 4, 211), tokens(8, 11, 211));
-    let want = run(
-        &model,
-        &[&a, &b],
-        &GenerateOptions {
-            max_new_tokens: 9,
-            ..Default::default()
-        },
-    );
+    let want = run(&model, &[&a, &b], &GenerateOptions { max_new_tokens: 9, ..Default::default() });
     let mut stepper = Stepper::new(&model, 2, 20).unwrap();
     assert!(stepper.step().is_err(), "nothing to go on from");
     for _ in 0..2 {
@@ -353,116 +234,35 @@ fn the_stepper_walks_the_greedy_path() {
             got.push(stepper.step().unwrap().to_vec());
         }
         for (sequence, want) in want.iter().enumerate() {
-            assert_eq!(
-                got.iter().map(|ids| ids[sequence]).collect::<Vec<_>>(),
-                want.ids
-            );
+            assert_eq!(got.iter().map(|ids| ids[sequence]).collect::<Vec<_>>(), want.ids);
         }
     }
-    assert!(matches!(
-        stepper.prefill(&[&a]),
-        Err(GenerateError::BatchMismatch { found: 1, limit: 2 })
-    ));
+    assert!(matches!(stepper.prefill(&[&a]), Err(GenerateError::BatchMismatch { found: 1, limit: 2 })));
 }
 
 #[test]
 fn each_bad_option_is_named_with_its_remedy() {
     let weights = Weights::random(small(), 22);
     let model = model(&weights);
-    let ok = GenerateOptions {
-        max_new_tokens: 4,
-        ..Default::default()
-    };
-    let sample = |sampling| GenerateOptions {
-        strategy: Strategy::Sample(sampling),
-        ..ok.clone()
-    };
+    let ok = GenerateOptions { max_new_tokens: 4, ..Default::default() };
+    let sample = |sampling| GenerateOptions { strategy: Strategy::Sample(sampling), ..ok.clone() };
     let free = Sampling::default();
     let cases = [
-        (
-            "max_new_tokens",
-            GenerateOptions {
-                max_new_tokens: 0,
-                ..ok.clone()
-            },
-        ),
-        (
-            "repetition_penalty",
-            GenerateOptions {
-                repetition_penalty: 0.0,
-                ..ok.clone()
-            },
-        ),
-        (
-            "temperature",
-            sample(Sampling {
-                temperature: 0.0,
-                ..free
-            }),
-        ),
-        (
-            "temperature",
-            sample(Sampling {
-                temperature: f32::NAN,
-                ..free
-            }),
-        ),
-        (
-            "top_k",
-            sample(Sampling {
-                top_k: Some(0),
-                ..free
-            }),
-        ),
-        (
-            "top_p",
-            sample(Sampling {
-                top_p: Some(1.5),
-                ..free
-            }),
-        ),
-        (
-            "top_p",
-            sample(Sampling {
-                top_p: Some(0.0),
-                ..free
-            }),
-        ),
-        (
-            "beams",
-            GenerateOptions {
-                strategy: beam(0, 1.0),
-                ..ok.clone()
-            },
-        ),
-        (
-            "length_penalty",
-            GenerateOptions {
-                strategy: beam(2, f32::INFINITY),
-                ..ok.clone()
-            },
-        ),
-        (
-            "token id 211",
-            GenerateOptions {
-                stop: vec![211],
-                ..ok.clone()
-            },
-        ),
-        (
-            "at most 93 new tokens",
-            GenerateOptions {
-                max_new_tokens: 94,
-                ..ok.clone()
-            },
-        ),
+        ("max_new_tokens", GenerateOptions { max_new_tokens: 0, ..ok.clone() }),
+        ("repetition_penalty", GenerateOptions { repetition_penalty: 0.0, ..ok.clone() }),
+        ("temperature", sample(Sampling { temperature: 0.0, ..free })),
+        ("temperature", sample(Sampling { temperature: f32::NAN, ..free })),
+        ("top_k", sample(Sampling { top_k: Some(0), ..free })),
+        ("top_p", sample(Sampling { top_p: Some(1.5), ..free })),
+        ("top_p", sample(Sampling { top_p: Some(0.0), ..free })),
+        ("beams", GenerateOptions { strategy: beam(0, 1.0), ..ok.clone() }),
+        ("length_penalty", GenerateOptions { strategy: beam(2, f32::INFINITY), ..ok.clone() }),
+        ("token id 211", GenerateOptions { stop: vec![211], ..ok.clone() }),
+        ("at most 93 new tokens", GenerateOptions { max_new_tokens: 94, ..ok.clone() }),
     ];
     let refuse = |prompts: &[&[u32]], options: &GenerateOptions| {
         let never = |_, _, _| panic!("a token of a refused request");
-        model
-            .generate(prompts, options, never)
-            .unwrap_err()
-            .to_string()
+        model.generate(prompts, options, never).unwrap_err().to_string()
     };
     for (name, options) in cases {
         let message = refuse(&[&[1, 2, 3]], &options);
@@ -472,13 +272,6 @@ fn each_bad_option_is_named_with_its_remedy() {
     assert!(refuse(&[&[1], &[]], &ok).contains("prompt 1 is empty"));
     assert!(refuse(&[&[1], &[500]], &ok).contains("token id 500"));
     assert!(refuse(&[&[1; 97]], &ok).contains("context of 96 positions"));
-    let full = GenerateOptions {
-        max_new_tokens: 93,
-        ..ok
-    };
-    assert_eq!(
-        run(&model, &[&[1, 2, 3]], &full)[0].ids.len(),
-        93,
-        "the context can be filled"
-    );
+    let full = GenerateOptions { max_new_tokens: 93, ..ok };
+    assert_eq!(run(&model, &[&[1, 2, 3]], &full)[0].ids.len(), 93, "the context can be filled");
 }

@@ -6,11 +6,7 @@ use common::{Weights, close, every_path, odd, small, tokens};
 use rust_native::{Cache, Config, GenerateError, Gpt2, Options};
 
 fn one_thread() -> Options {
-    Options {
-        threads: 1,
-        isa: None,
-        theta_hat: None,
-    }
+    Options { threads: 1, isa: None, theta_hat: None }
 }
 
 #[test]
@@ -33,14 +29,8 @@ fn cached_steps_match_f64_in_ragged_batches_on_every_path() {
     for config in [small(), odd()] {
         let weights = Weights::random(config.clone(), 2);
         let v = config.vocab_size;
-        let texts: Vec<Vec<u32>> = [50, 9, 40, 17]
-            .iter()
-            .map(|&n| tokens(n, n as usize, v))
-            .collect();
-        let want: Vec<_> = texts
-            .iter()
-            .map(|text| weights.logits64(text, 1.0))
-            .collect();
+        let texts: Vec<Vec<u32>> = [50, 9, 40, 17].iter().map(|&n| tokens(n, n as usize, v)).collect();
+        let want: Vec<_> = texts.iter().map(|text| weights.logits64(text, 1.0)).collect();
         for options in every_path() {
             let model = weights.model(&options);
             let mut cache = Cache::new(&config, texts.len(), 50).unwrap();
@@ -73,9 +63,7 @@ fn large_batches_cross_every_tile_size() {
         let model = weights.model(&options);
         for batch in [1, 2, 3, 5, 6, 7, 8, 13, 14, 15, 16, 29, 150] {
             let mut cache = Cache::new(&weights.config, batch, 12).unwrap();
-            model
-                .prefill(&mut cache, &vec![&text[..11]; batch])
-                .unwrap();
+            model.prefill(&mut cache, &vec![&text[..11]; batch]).unwrap();
             let logits = model.decode(&mut cache, &vec![text[11]; batch]).unwrap();
             for row in logits.chunks(v) {
                 close(&format!("{options:?} batch {batch}"), row, &want[11]);
@@ -86,17 +74,10 @@ fn large_batches_cross_every_tile_size() {
 
 #[test]
 fn prompts_longer_than_a_chunk_keep_their_positions() {
-    let config = Config {
-        n_positions: 1024,
-        n_layer: 1,
-        ..small()
-    };
+    let config = Config { n_positions: 1024, n_layer: 1, ..small() };
     let weights = Weights::random(config.clone(), 4);
     let (long, short) = (tokens(1, 700, 211), tokens(2, 30, 211));
-    let model = weights.model(&Options {
-        threads: 2,
-        ..one_thread()
-    });
+    let model = weights.model(&Options { threads: 2, ..one_thread() });
     let want = weights.logits64(&long, 1.0);
     let all = model.logits_all(&long).unwrap();
     for t in [0, 511, 512, 699] {
@@ -105,61 +86,38 @@ fn prompts_longer_than_a_chunk_keep_their_positions() {
     let mut cache = Cache::new(&config, 3, 700).unwrap();
     model.prefill(&mut cache, &[&short, &long, &short]).unwrap();
     close("the long one of a batch", cache.logits_row(1), &want[699]);
-    close(
-        "the one after it",
-        cache.logits_row(2),
-        &weights.logits64(&short, 1.0)[29],
-    );
+    close("the one after it", cache.logits_row(2), &weights.logits64(&short, 1.0)[29]);
 }
 
 #[test]
 fn theta_hat_scales_scores_and_one_is_off() {
     let weights = Weights::random(small(), 5);
     let text = tokens(3, 33, 211);
-    let with = |theta_hat| {
-        weights.model(&Options {
-            theta_hat,
-            ..one_thread()
-        })
-    };
+    let with = |theta_hat| weights.model(&Options { theta_hat, ..one_thread() });
     let run = |theta_hat| with(theta_hat).logits_all(&text).unwrap();
     assert_eq!(run(None), run(Some(1.0)));
     let want = weights.logits64(&text, 0.37);
     close("theta_hat 0.37", &run(Some(0.37))[32 * 211..], &want[32]);
     assert_ne!(run(None), run(Some(0.37)));
     assert_eq!(with(Some(1.0)).identity(), with(None).identity());
-    assert!(
-        with(Some(0.37))
-            .identity()
-            .ends_with("threads=1 theta_hat=0.37")
-    );
+    assert!(with(Some(0.37)).identity().ends_with("threads=1 theta_hat=0.37"));
 }
 
 #[test]
 fn a_cache_is_reused_and_gathered() {
     let weights = Weights::random(small(), 6);
     let model = weights.model(&one_thread());
-    let texts: Vec<Vec<u32>> = (0..3)
-        .map(|i| tokens(i, 10 + 20 * i as usize, 211))
-        .collect();
+    let texts: Vec<Vec<u32>> = (0..3).map(|i| tokens(i, 10 + 20 * i as usize, 211)).collect();
     let prompts: Vec<&[u32]> = texts.iter().map(Vec::as_slice).collect();
     let mut cache = Cache::new(&weights.config, 3, 60).unwrap();
     let first = model.prefill(&mut cache, &prompts).unwrap().to_vec();
     let after = model.decode(&mut cache, &[7, 7, 7]).unwrap().to_vec();
-    assert_eq!(
-        model.prefill(&mut cache, &prompts).unwrap(),
-        first,
-        "prefill starts anew"
-    );
+    assert_eq!(model.prefill(&mut cache, &prompts).unwrap(), first, "prefill starts anew");
     cache.gather(&[2, 0, 2]);
     assert_eq!([0, 1, 2].map(|s| cache.len(s)), [50, 10, 50]);
     let moved = model.decode(&mut cache, &[7, 7, 7]).unwrap();
     for (to, from) in [(0, 2), (1, 0), (2, 2)] {
-        assert_eq!(
-            moved[to * 211..][..211],
-            after[from * 211..][..211],
-            "{from} moved to {to}"
-        );
+        assert_eq!(moved[to * 211..][..211], after[from * 211..][..211], "{from} moved to {to}");
     }
 }
 
@@ -170,42 +128,15 @@ fn impossible_requests_are_refused_and_leave_the_cache_as_it_was() {
     let config = &weights.config;
     assert!(Cache::new(config, 0, 8).is_err());
     assert!(Cache::new(config, 1, 0).is_err());
-    assert!(
-        Cache::new(config, 1, 97)
-            .unwrap_err()
-            .to_string()
-            .contains("capacity = 97")
-    );
+    assert!(Cache::new(config, 1, 97).unwrap_err().to_string().contains("capacity = 97"));
     let mut cache = Cache::new(config, 2, 8).unwrap();
     let mut refused = |prompts: &[&[u32]]| model.prefill(&mut cache, prompts).unwrap_err();
-    assert!(matches!(
-        refused(&[]),
-        GenerateError::EmptyPrompt { index: 0 }
-    ));
-    assert!(matches!(
-        refused(&[&[1], &[]]),
-        GenerateError::EmptyPrompt { index: 1 }
-    ));
-    assert!(matches!(
-        refused(&[&[211]]),
-        GenerateError::TokenOutOfRange {
-            id: 211,
-            vocab: 211
-        }
-    ));
-    assert!(matches!(
-        refused(&[&[1], &[2], &[3]]),
-        GenerateError::BatchMismatch { found: 3, limit: 2 }
-    ));
+    assert!(matches!(refused(&[]), GenerateError::EmptyPrompt { index: 0 }));
+    assert!(matches!(refused(&[&[1], &[]]), GenerateError::EmptyPrompt { index: 1 }));
+    assert!(matches!(refused(&[&[211]]), GenerateError::TokenOutOfRange { id: 211, vocab: 211 }));
+    assert!(matches!(refused(&[&[1], &[2], &[3]]), GenerateError::BatchMismatch { found: 3, limit: 2 }));
     let overflow = refused(&[&[1; 9]]);
-    assert!(matches!(
-        overflow,
-        GenerateError::ContextOverflow {
-            prompt: 9,
-            new: 0,
-            limit: 8
-        }
-    ));
+    assert!(matches!(overflow, GenerateError::ContextOverflow { prompt: 9, new: 0, limit: 8 }));
     model.prefill(&mut cache, &[&[1; 7], &[2; 3]]).unwrap();
     assert!(matches!(
         model.decode(&mut cache, &[1]).unwrap_err(),
@@ -216,11 +147,7 @@ fn impossible_requests_are_refused_and_leave_the_cache_as_it_was() {
     model.decode(&mut cache, &[1, 1]).unwrap();
     assert!(matches!(
         model.decode(&mut cache, &[1, 1]).unwrap_err(),
-        GenerateError::ContextOverflow {
-            prompt: 8,
-            new: 1,
-            limit: 8
-        }
+        GenerateError::ContextOverflow { prompt: 8, new: 1, limit: 8 }
     ));
     assert_eq!([cache.len(0), cache.len(1)], [8, 4]);
     assert!(model.logits_all(&[]).is_err());

@@ -11,6 +11,7 @@
 //! Invariant: the folder never holds a half-written file: each is written under another name and renamed,
 //! and `model.safetensors`, the last, stands for completeness.
 
+pub mod default;
 pub mod normal;
 pub mod philox;
 mod write;

@@ -16,12 +16,7 @@ pub struct Weights {
 
 /// Two layers, 64 wide, 4 heads, 211 tokens, 96 positions.
 pub fn small() -> Config {
-    Config {
-        n_positions: 96,
-        bos_token_id: None,
-        eos_token_id: None,
-        ..Config::tiny_with_vocabulary(211)
-    }
+    Config { n_positions: 96, bos_token_id: None, eos_token_id: None, ..Config::tiny_with_vocabulary(211) }
 }
 
 /// Nothing divides anything: heads of 20, inner width 70, untied head, every scaling option.
@@ -55,10 +50,7 @@ impl Weights {
             let values = (0..len).map(|_| centre + spread * next()).collect();
             (name, (shape, values))
         });
-        Weights {
-            tensors: tensors.collect(),
-            config,
-        }
+        Weights { tensors: tensors.collect(), config }
     }
 
     pub fn model(&self, options: &Options) -> Gpt2 {
@@ -81,11 +73,7 @@ impl Weights {
         let mut x: Vec<Vec<f64>> = tokens
             .iter()
             .enumerate()
-            .map(|(t, &id)| {
-                (0..c)
-                    .map(|i| wte[id as usize * c + i] + wpe[t * c + i])
-                    .collect()
-            })
+            .map(|(t, &id)| (0..c).map(|i| wte[id as usize * c + i] + wpe[t * c + i]).collect())
             .collect();
         for layer in 0..config.n_layer {
             let name = |part: &str| format!("h.{layer}.{part}");
@@ -98,10 +86,7 @@ impl Weights {
             if config.scale_attn_by_inverse_layer_idx {
                 scale /= (layer + 1) as f64;
             }
-            add(
-                &mut x,
-                &self.linear(&attention(&qkv, config.n_head, scale), &name("attn.c_proj")),
-            );
+            add(&mut x, &self.linear(&attention(&qkv, config.n_head, scale), &name("attn.c_proj")));
             let mut inner = self.linear(&self.norm(&x, &name("ln_2")), &name("mlp.c_fc"));
             for v in inner.iter_mut().flatten() {
                 let u = (2.0 / std::f64::consts::PI).sqrt() * (*v + 0.044715 * v.powi(3));
@@ -109,55 +94,33 @@ impl Weights {
             }
             add(&mut x, &self.linear(&inner, &name("mlp.c_proj")));
         }
-        let head = if config.tie_word_embeddings {
-            wte
-        } else {
-            self.get("lm_head.weight")
-        };
+        let head = if config.tie_word_embeddings { wte } else { self.get("lm_head.weight") };
         self.norm(&x, "ln_f")
             .iter()
-            .map(|row| {
-                head.chunks(c)
-                    .map(|w| w.iter().zip(row).map(|(a, b)| a * b).sum())
-                    .collect()
-            })
+            .map(|row| head.chunks(c).map(|w| w.iter().zip(row).map(|(a, b)| a * b).sum()).collect())
             .collect()
     }
 
     fn norm(&self, x: &[Vec<f64>], name: &str) -> Vec<Vec<f64>> {
-        let (gain, bias) = (
-            self.get(&format!("{name}.weight")),
-            self.get(&format!("{name}.bias")),
-        );
+        let (gain, bias) = (self.get(&format!("{name}.weight")), self.get(&format!("{name}.bias")));
         let eps = f64::from(self.config.layer_norm_epsilon);
         x.iter()
             .map(|row| {
                 let n = row.len() as f64;
                 let mean = row.iter().sum::<f64>() / n;
                 let var = row.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / n;
-                let of =
-                    |(i, v): (usize, &f64)| (v - mean) / (var + eps).sqrt() * gain[i] + bias[i];
+                let of = |(i, v): (usize, &f64)| (v - mean) / (var + eps).sqrt() * gain[i] + bias[i];
                 row.iter().enumerate().map(of).collect()
             })
             .collect()
     }
 
     fn linear(&self, x: &[Vec<f64>], name: &str) -> Vec<Vec<f64>> {
-        let (w, bias) = (
-            self.get(&format!("{name}.weight")),
-            self.get(&format!("{name}.bias")),
-        );
+        let (w, bias) = (self.get(&format!("{name}.weight")), self.get(&format!("{name}.bias")));
         let n = bias.len();
         x.iter()
             .map(|row| {
-                let of = |j| {
-                    bias[j]
-                        + row
-                            .iter()
-                            .zip(w.chunks(n))
-                            .map(|(v, w)| v * w[j])
-                            .sum::<f64>()
-                };
+                let of = |j| bias[j] + row.iter().zip(w.chunks(n)).map(|(v, w)| v * w[j]).sum::<f64>();
                 (0..n).map(of).collect()
             })
             .collect()
@@ -177,13 +140,7 @@ fn attention(qkv: &[Vec<f64>], heads: usize, scale: f64) -> Vec<Vec<f64>> {
         let mut out = vec![0.0; c];
         for h in 0..heads {
             let part = |t: usize, which: usize| &qkv[t][which * c + h * d..][..d];
-            let dot = |s| {
-                part(t, 0)
-                    .iter()
-                    .zip(part(s, 1))
-                    .map(|(a, b)| a * b)
-                    .sum::<f64>()
-            };
+            let dot = |s| part(t, 0).iter().zip(part(s, 1)).map(|(a, b)| a * b).sum::<f64>();
             let weights: Vec<f64> = (0..=t).map(|s| (scale * dot(s)).exp()).collect();
             let sum: f64 = weights.iter().sum();
             for (s, w) in weights.iter().enumerate() {
@@ -207,13 +164,8 @@ pub fn tokens(stream: u32, len: usize, vocab: usize) -> Vec<u32> {
 
 /// One option set per instruction set and number of threads.
 pub fn every_path() -> impl Iterator<Item = Options> {
-    Isa::available().flat_map(|isa| {
-        [1, 2, 3].map(|threads| Options {
-            threads,
-            isa: Some(isa),
-            theta_hat: None,
-        })
-    })
+    Isa::available()
+        .flat_map(|isa| [1, 2, 3].map(|threads| Options { threads, isa: Some(isa), theta_hat: None }))
 }
 
 /// Each logit within 1e-4 of the row's largest magnitude.
@@ -222,9 +174,6 @@ pub fn close(what: &str, got: &[f32], want: &[f64]) {
     assert_eq!(got.len(), want.len(), "{what}");
     let scale = want.iter().fold(0.0f64, |max, v| max.max(v.abs()));
     for (i, (&g, &w)) in got.iter().zip(want).enumerate() {
-        assert!(
-            (f64::from(g) - w).abs() <= 1e-4 * scale,
-            "{what}: logit {i} is {g}, not {w}"
-        );
+        assert!((f64::from(g) - w).abs() <= 1e-4 * scale, "{what}: logit {i} is {g}, not {w}");
     }
 }

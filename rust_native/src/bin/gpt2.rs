@@ -1,3 +1,0 @@
-//! The command `gpt2`.
-
-fn main() {}
