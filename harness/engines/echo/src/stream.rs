@@ -1,0 +1,300 @@
+//! `limit/stream`: reads what one decode step must read and computes nothing.
+//!
+//! A decode step at batch 1 touches every weight once, so the time to stream the weights' bytes is
+//! a floor for every engine that keeps f32 weights in memory; KV cache and activations come on top
+//! and are left out. The buffer is anonymous memory of the same size (values are 1.0: never
+//! denormal), filled off the clock; each step sums all of it once with `threads` threads.
+
+use crate::sum::Tier;
+use anyhow::{Context, Result, ensure};
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::thread::{JoinHandle, Thread};
+use worker::{Answer, Engine, Identity, Job, Laps, Prepare, Receipt, Stop, Task, Unit};
+
+/// The engine; keeps its buffer between workloads of one model.
+#[derive(Default)]
+pub struct Stream {
+    weights: Arc<Vec<f32>>,
+}
+
+impl Engine for Stream {
+    fn identity(&self) -> Identity {
+        Identity {
+            engine: "limit/stream".into(),
+            language: "rust".into(),
+            precision: "f32".into(),
+            settings: [("isa".into(), Tier::detect().to_string())].into(),
+            ..Identity::default()
+        }
+    }
+
+    fn prepare(&mut self, order: &Prepare) -> Result<Box<dyn Job + '_>, Stop> {
+        let Task::Decode { tokens, .. } = order.task else {
+            return Err(Stop::refused("memory limits decode; other tasks have other limits", ""));
+        };
+        let values = values_per_step(order.files.model()?)?;
+        if self.weights.len() != values {
+            self.weights = Arc::default();
+            self.weights = Arc::new(buffer(values));
+        }
+        let team = Team::new(order.threads.max(1), &self.weights);
+        Ok(Box::new(Streaming { team, steps: tokens, total: 0.0 }))
+    }
+}
+
+struct Streaming {
+    team: Team,
+    steps: usize,
+    total: f64,
+}
+
+impl Job for Streaming {
+    fn run(&mut self, laps: &mut Laps) -> Result<()> {
+        for _ in 0..self.steps {
+            self.total = self.team.step();
+            laps.mark();
+        }
+        Ok(())
+    }
+
+    fn receipt(&self) -> Result<Receipt> {
+        let values = self.team.weights.len();
+        ensure!(self.steps == 0 || values == 0 || self.total > 0.0, "the last step summed nothing");
+        let bytes = (values * size_of::<f32>() * self.steps) as u64;
+        Ok(Receipt { units: bytes, unit: Unit::Bytes, answer: Answer::Nothing, logits: None })
+    }
+}
+
+/// `threads - 1` helpers and the caller, each with its own share of the buffer. Helpers wait by
+/// spinning within a run and parked between runs.
+struct Team {
+    weights: Arc<Vec<f32>>,
+    tier: Tier,
+    shared: Arc<Shared>,
+    helpers: Vec<JoinHandle<()>>,
+    wake: Vec<Thread>,
+}
+
+struct Shared {
+    /// Counts steps; a helper reads its share whenever this has moved.
+    step: AtomicUsize,
+    /// Helpers still reading.
+    busy: AtomicUsize,
+    quit: AtomicBool,
+    /// Bits of each helper's f32 sum.
+    sums: Vec<AtomicU32>,
+}
+
+/// Turns of a spin before a waiting helper parks: some 50 us.
+const SPINS: u32 = 20_000;
+
+impl Team {
+    fn new(threads: usize, weights: &Arc<Vec<f32>>) -> Team {
+        let shared = Arc::new(Shared {
+            step: AtomicUsize::new(0),
+            busy: AtomicUsize::new(0),
+            quit: AtomicBool::new(false),
+            sums: (1..threads).map(|_| AtomicU32::new(0)).collect(),
+        });
+        let tier = Tier::detect();
+        let helpers: Vec<_> = (1..threads)
+            .map(|number| {
+                let (shared, weights) = (Arc::clone(&shared), Arc::clone(weights));
+                std::thread::spawn(move || help(number, threads, tier, &weights, &shared))
+            })
+            .collect();
+        let wake = helpers.iter().map(|helper| helper.thread().clone()).collect();
+        Team { weights: Arc::clone(weights), tier, shared, helpers, wake }
+    }
+
+    /// Reads the whole buffer once; the sum of its values.
+    fn step(&self) -> f64 {
+        let shared = &self.shared;
+        shared.busy.store(self.wake.len(), Ordering::Relaxed);
+        shared.step.fetch_add(1, Ordering::Release);
+        self.wake.iter().for_each(Thread::unpark);
+        let own = self.tier.sum(share(&self.weights, 0, self.wake.len() + 1));
+        let mut spins = 0u32;
+        while shared.busy.load(Ordering::Acquire) > 0 {
+            spins += 1;
+            if spins > SPINS { std::thread::yield_now() } else { std::hint::spin_loop() }
+        }
+        let others = shared.sums.iter().map(|sum| f64::from(f32::from_bits(sum.load(Ordering::Relaxed))));
+        f64::from(own) + others.sum::<f64>()
+    }
+}
+
+impl Drop for Team {
+    fn drop(&mut self) {
+        self.shared.quit.store(true, Ordering::Release);
+        self.wake.iter().for_each(Thread::unpark);
+        for helper in self.helpers.drain(..) {
+            // A helper that panicked has already said so on stderr.
+            let _ = helper.join();
+        }
+    }
+}
+
+fn help(number: usize, threads: usize, tier: Tier, weights: &[f32], shared: &Shared) {
+    let own = share(weights, number, threads);
+    let mut seen = 0;
+    loop {
+        let mut spins = 0;
+        loop {
+            if shared.quit.load(Ordering::Acquire) {
+                return;
+            }
+            let step = shared.step.load(Ordering::Acquire);
+            if step != seen {
+                seen = step;
+                break;
+            }
+            spins += 1;
+            if spins > SPINS { std::thread::park() } else { std::hint::spin_loop() }
+        }
+        shared.sums[number - 1].store(tier.sum(own).to_bits(), Ordering::Relaxed);
+        shared.busy.fetch_sub(1, Ordering::Release);
+    }
+}
+
+/// The `number`-th of `threads` equal parts, cut at cache lines.
+fn share(weights: &[f32], number: usize, threads: usize) -> &[f32] {
+    let cut = |number: usize| match number {
+        _ if number == threads => weights.len(),
+        _ => weights.len() / threads * number / 16 * 16,
+    };
+    &weights[cut(number)..cut(number + 1)]
+}
+
+/// `values` ones in anonymous memory, on huge pages where the kernel gives them.
+fn buffer(values: usize) -> Vec<f32> {
+    let mut weights: Vec<f32> = Vec::with_capacity(values);
+    const PAGE: usize = 4096;
+    let begin = weights.as_ptr().addr().next_multiple_of(PAGE);
+    let end = (weights.as_ptr().addr() + weights.capacity() * size_of::<f32>()) / PAGE * PAGE;
+    if end > begin {
+        // SAFETY: whole pages inside the allocation that `weights` owns; MADV_HUGEPAGE changes how
+        // the kernel backs them and not what they hold. A refusal costs speed only.
+        unsafe { libc::madvise(begin as *mut libc::c_void, end - begin, libc::MADV_HUGEPAGE) };
+    }
+    weights.resize(values, 1.0);
+    weights
+}
+
+/// Weights that one decode step reads: all of them but the position table (one row), attention masks
+/// (buffers, no weights) and a second copy of the tied head.
+fn values_per_step(model: &Path) -> Result<usize> {
+    let mut values = 0;
+    let mut names = BTreeSet::new();
+    for file in checkpoint_files(model)? {
+        let header = header(&file).with_context(|| format!("cannot read {}", file.display()))?;
+        for (name, tensor) in &header {
+            let mask = name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias");
+            let tied = name == "lm_head.weight";
+            if name != "__metadata__" && !mask && !tied && !name.ends_with("wpe.weight") {
+                let shape = tensor["shape"].as_array().with_context(|| format!("{name} has no shape"))?;
+                let dims = shape.iter().map(|dim| dim.as_u64().map(|dim| dim as usize));
+                let size = dims.collect::<Option<Vec<_>>>().context("a shape that is no list of sizes")?;
+                let size = size.iter().try_fold(1usize, |size, &dim| size.checked_mul(dim));
+                values += size.with_context(|| format!("{name} has an impossible shape"))?;
+                names.insert(name.clone());
+            }
+        }
+    }
+    ensure!(!names.is_empty(), "{}: no weights in its checkpoint", model.display());
+    Ok(values)
+}
+
+fn checkpoint_files(model: &Path) -> Result<Vec<PathBuf>> {
+    let index = model.join("model.safetensors.index.json");
+    if !index.exists() {
+        return Ok(vec![model.join("model.safetensors")]);
+    }
+    let text = std::fs::read_to_string(&index).with_context(|| format!("cannot read {}", index.display()))?;
+    let json: serde_json::Value = serde_json::from_str(&text).with_context(|| index.display().to_string())?;
+    let map =
+        json["weight_map"].as_object().with_context(|| format!("{}: no weight_map", index.display()))?;
+    let names: BTreeSet<&str> = map.values().filter_map(|name| name.as_str()).collect();
+    Ok(names.into_iter().map(|name| model.join(name)).collect())
+}
+
+/// The JSON object at the head of a safetensors file: eight bytes of length, then the text.
+fn header(path: &Path) -> Result<serde_json::Map<String, serde_json::Value>> {
+    const LIMIT: u64 = 100 << 20;
+    let mut file = File::open(path)?;
+    let mut length = [0; 8];
+    file.read_exact(&mut length)?;
+    let length = u64::from_le_bytes(length);
+    ensure!(length <= LIMIT, "its header claims {length} bytes");
+    let mut text = vec![0; length as usize];
+    file.read_exact(&mut text)?;
+    Ok(serde_json::from_slice(&text)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::talk;
+    use worker::Reply;
+
+    fn checkpoint(folder: &Path, header: &str) {
+        let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+        bytes.extend(header.as_bytes());
+        std::fs::write(folder.join("model.safetensors"), bytes).unwrap();
+    }
+
+    const HEADER: &str = r#"{"__metadata__":{"format":"pt"},
+        "wte.weight":{"dtype":"F32","shape":[100,16],"data_offsets":[0,6400]},
+        "lm_head.weight":{"dtype":"F32","shape":[100,16],"data_offsets":[0,6400]},
+        "wpe.weight":{"dtype":"F32","shape":[8,16],"data_offsets":[6400,6912]},
+        "h.0.attn.bias":{"dtype":"F32","shape":[1,1,8,8],"data_offsets":[0,256]},
+        "h.0.attn.c_attn.bias":{"dtype":"F32","shape":[48],"data_offsets":[6912,7104]}}"#;
+
+    #[test]
+    fn a_step_reads_every_weight_but_positions_masks_and_the_second_head() {
+        let folder = tempfile::tempdir().unwrap();
+        checkpoint(folder.path(), HEADER);
+        let model = folder.path();
+        let order = |task: &str| {
+            format!(
+                "{{\"order\":\"prepare\",\"workload\":\"w\",\"task\":{task},\
+                 \"files\":{{\"model\":{model:?}}},\"threads\":2}}\n\
+                 {{\"order\":\"measure\",\"samples\":3,\"limit_ns\":10000000000}}\n"
+            )
+        };
+        let orders = [
+            order(r#"{"kind":"decode","context":4,"tokens":5,"batch":1}"#),
+            order(r#"{"kind":"prefill","tokens":4,"batch":1}"#),
+        ];
+        let replies = talk(&mut Stream::default(), &orders.concat());
+        let Reply::Sample(sample) = &replies[4] else { panic!("{replies:?}") };
+        assert_eq!((sample.units, sample.unit), ((1600 + 48) * 4 * 5, Unit::Bytes));
+        assert_eq!(sample.laps_ns.len(), 5);
+        assert!(replies.iter().any(|reply| matches!(reply, Reply::Refused { .. })));
+    }
+
+    #[test]
+    fn a_team_of_any_size_sums_everything_at_every_step() {
+        let weights = Arc::new(buffer(10_007));
+        for threads in 1..=5 {
+            let team = Team::new(threads, &weights);
+            for _ in 0..50 {
+                assert_eq!(team.step(), 10_007.0, "{threads} threads");
+            }
+        }
+    }
+
+    #[test]
+    fn a_broken_header_is_an_error_that_names_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("model.safetensors"), [0xff; 8]).unwrap();
+        let error = format!("{:#}", values_per_step(folder.path()).unwrap_err());
+        assert!(error.contains("model.safetensors") && error.contains("claims"), "{error}");
+        assert!(values_per_step(&folder.path().join("none")).is_err());
+    }
+}
