@@ -30,18 +30,12 @@ impl Buffer {
     /// `len` zeroes. Aborts when memory is exhausted, as `Vec` does.
     pub fn zeroed(len: usize) -> Buffer {
         if len == 0 {
-            return Buffer {
-                ptr: NonNull::dangling(),
-                len,
-            };
+            return Buffer { ptr: NonNull::dangling(), len };
         }
         let layout = layout(len);
         #[cfg(target_os = "linux")]
         if layout.size() >= HUGE {
-            return Buffer {
-                ptr: map_huge(layout),
-                len,
-            };
+            return Buffer { ptr: map_huge(layout), len };
         }
         // SAFETY: the layout has a non-zero size because len > 0.
         let raw = unsafe { alloc_zeroed(layout) };
@@ -146,16 +140,7 @@ mod tests {
 
     #[test]
     fn every_size_is_zeroed_aligned_and_writable() {
-        for len in [
-            0,
-            1,
-            15,
-            1024,
-            HUGE / 4 - 1,
-            HUGE / 4,
-            HUGE / 4 + 1,
-            HUGE + 12_345,
-        ] {
+        for len in [0, 1, 15, 1024, HUGE / 4 - 1, HUGE / 4, HUGE / 4 + 1, HUGE + 12_345] {
             let mut buffer = Buffer::zeroed(len);
             assert_eq!(buffer.len(), len);
             assert!(buffer.iter().all(|&x| x == 0.0));

@@ -27,10 +27,7 @@ fn close(what: &str, got: &[f32], want: &[f64], scale: f64, budget: f64) {
     assert_eq!(got.len(), want.len());
     for (i, (&g, &w)) in got.iter().zip(want).enumerate() {
         let error = (f64::from(g) - w).abs();
-        assert!(
-            error <= budget * w.abs().max(scale),
-            "{what}[{i}]: {g} for {w}, off by {error:e}"
-        );
+        assert!(error <= budget * w.abs().max(scale), "{what}[{i}]: {g} for {w}, off by {error:e}");
     }
 }
 
@@ -41,11 +38,7 @@ fn gelu64(x: f64) -> f64 {
 fn layernorm64(x: &[f32], gain: &[f32], bias: &[f32], eps: f32) -> Vec<f64> {
     let n = x.len() as f64;
     let mean = x.iter().map(|&v| f64::from(v)).sum::<f64>() / n;
-    let var = x
-        .iter()
-        .map(|&v| (f64::from(v) - mean).powi(2))
-        .sum::<f64>()
-        / n;
+    let var = x.iter().map(|&v| (f64::from(v) - mean).powi(2)).sum::<f64>() / n;
     let rstd = 1.0 / (var + f64::from(eps)).sqrt();
     x.iter()
         .zip(gain.iter().zip(bias))
@@ -55,10 +48,7 @@ fn layernorm64(x: &[f32], gain: &[f32], bias: &[f32], eps: f32) -> Vec<f64> {
 
 #[test]
 fn gelu_over_the_whole_range() {
-    let x: Vec<f32> = (-120_000..=120_000)
-        .map(|i| i as f32 * 1e-4)
-        .chain([-60.0, 60.0])
-        .collect();
+    let x: Vec<f32> = (-120_000..=120_000).map(|i| i as f32 * 1e-4).chain([-60.0, 60.0]).collect();
     let want: Vec<f64> = x.iter().map(|&v| gelu64(f64::from(v))).collect();
     for cpu in cpus(1) {
         let mut got = x.clone();
@@ -77,13 +67,7 @@ fn exponentials_keep_their_stated_error() {
             let mut pair = [0.0, x32];
             (cpu.table().softmax)(&mut pair);
             let e = f64::from(x32).exp();
-            close(
-                &format!("{cpu:?} exp({x})"),
-                &pair[1..],
-                &[e / (1.0 + e)],
-                0.0,
-                6e-7,
-            );
+            close(&format!("{cpu:?} exp({x})"), &pair[1..], &[e / (1.0 + e)], 0.0, 6e-7);
         }
     }
 }
@@ -228,9 +212,7 @@ proptest! {
 fn attention64(qkv: &[f32], heads: usize, d: usize, scale: f64) -> Vec<f64> {
     let c = heads * d;
     let len = qkv.len() / (3 * c);
-    let at = |t: usize, which: usize, h: usize, i: usize| {
-        f64::from(qkv[t * 3 * c + which * c + h * d + i])
-    };
+    let at = |t: usize, which: usize, h: usize, i: usize| f64::from(qkv[t * 3 * c + which * c + h * d + i]);
     let mut out = vec![0.0; len * c];
     for t in 0..len {
         for h in 0..heads {
@@ -240,9 +222,8 @@ fn attention64(qkv: &[f32], heads: usize, d: usize, scale: f64) -> Vec<f64> {
             let max = scores.iter().copied().fold(f64::MIN, f64::max);
             let sum: f64 = scores.iter().map(|s| (s - max).exp()).sum();
             for i in 0..d {
-                out[t * c + h * d + i] = (0..=t)
-                    .map(|s| (scores[s] - max).exp() / sum * at(s, 2, h, i))
-                    .sum();
+                out[t * c + h * d + i] =
+                    (0..=t).map(|s| (scores[s] - max).exp() / sum * at(s, 2, h, i)).sum();
             }
         }
     }
@@ -253,41 +234,17 @@ fn attention64(qkv: &[f32], heads: usize, d: usize, scale: f64) -> Vec<f64> {
 fn a_copied_sequence_attends_like_its_source() {
     let (heads, head_dim) = (2, 16);
     let c = heads * head_dim;
-    let shape = KvShape {
-        layers: 1,
-        sequences: 2,
-        heads,
-        head_dim,
-        capacity: 50,
-    };
+    let shape = KvShape { layers: 1, sequences: 2, heads, head_dim, capacity: 50 };
     let cpu = Cpu::new(2, None).unwrap();
-    let (mut one, mut other) = (
-        KvCache::new(shape),
-        KvCache::new(KvShape {
-            sequences: 3,
-            ..shape
-        }),
-    );
+    let (mut one, mut other) = (KvCache::new(shape), KvCache::new(KvShape { sequences: 3, ..shape }));
     let qkv = values(9, 40 * 3 * c);
     let mut out = vec![0.0; 40 * c];
-    let span = Span {
-        sequence: 1,
-        start: 0,
-        row: 0,
-        rows: 40,
-    };
+    let span = Span { sequence: 1, start: 0, row: 0, rows: 40 };
     cpu.attention(&mut one, 0, &[span], &qkv, 0.25, &mut out);
     other.copy_from(&one, 1, 2, 40);
     let (mut a, mut b) = (vec![0.0; c], vec![0.0; c]);
     let next = values(10, 3 * c);
-    let at = |sequence| {
-        [Span {
-            sequence,
-            start: 40,
-            row: 0,
-            rows: 1,
-        }]
-    };
+    let at = |sequence| [Span { sequence, start: 40, row: 0, rows: 1 }];
     cpu.attention(&mut one, 0, &at(1), &next, 0.25, &mut a);
     cpu.attention(&mut other, 0, &at(2), &next, 0.25, &mut b);
     assert_eq!(a, b);

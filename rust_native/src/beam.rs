@@ -34,10 +34,7 @@ struct Candidate {
 
 /// Better first.
 fn order(a: &Candidate, b: &Candidate) -> std::cmp::Ordering {
-    b.score
-        .total_cmp(&a.score)
-        .then(a.beam.cmp(&b.beam))
-        .then(a.token.cmp(&b.token))
+    b.score.total_cmp(&a.score).then(a.beam.cmp(&b.beam)).then(a.token.cmp(&b.token))
 }
 
 /// The best text found for one prompt.
@@ -55,11 +52,7 @@ pub(crate) fn search(
         beams,
         rank: |score: f64, len: usize| score / (len as f64).powf(f64::from(length_penalty)),
         cache: Cache::new(model.config(), beams, prompt.len() + options.max_new_tokens)?,
-        running: vec![Text {
-            ids: Vec::new(),
-            logprobs: Vec::new(),
-            score: 0.0,
-        }],
+        running: vec![Text { ids: Vec::new(), logprobs: Vec::new(), score: 0.0 }],
         finished: Vec::new(),
     };
     model.prefill(&mut search.cache, &[prompt])?;
@@ -122,18 +115,9 @@ impl<R: Fn(f64, usize) -> f64> Search<'_, R> {
             present.clear();
             present.extend_from_slice(self.prompt);
             present.extend_from_slice(&text.ids);
-            penalise(
-                &mut scores,
-                &present,
-                self.options.repetition_penalty,
-                &mut seen,
-            );
+            penalise(&mut scores, &present, self.options.repetition_penalty, &mut seen);
             let all = scores.iter().zip(0u32..);
-            best.extend(all.map(|(&s, token)| Candidate {
-                score: text.score + f64::from(s),
-                beam,
-                token,
-            }));
+            best.extend(all.map(|(&s, token)| Candidate { score: text.score + f64::from(s), beam, token }));
             if best.len() > keep {
                 best.select_nth_unstable_by(keep - 1, order);
                 best.truncate(keep);
@@ -176,26 +160,14 @@ impl<R: Fn(f64, usize) -> f64> Search<'_, R> {
 
     /// Feeds each running text's newest token to the model.
     fn advance(&mut self) -> Result<(), GenerateError> {
-        let newest = self
-            .running
-            .iter()
-            .map(|text| text.ids[text.ids.len() - 1])
-            .enumerate();
+        let newest = self.running.iter().map(|text| text.ids[text.ids.len() - 1]).enumerate();
         self.model.decode_some(&mut self.cache, newest)?;
         Ok(())
     }
 
     fn best(self) -> Generated {
         // A search of at least one step ends with at least one finished text.
-        let (_, finish, text) = self
-            .finished
-            .into_iter()
-            .next()
-            .expect("no text was ranked");
-        Generated {
-            ids: text.ids,
-            logprobs: text.logprobs,
-            finish,
-        }
+        let (_, finish, text) = self.finished.into_iter().next().expect("no text was ranked");
+        Generated { ids: text.ids, logprobs: text.logprobs, finish }
     }
 }

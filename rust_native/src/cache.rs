@@ -49,11 +49,7 @@ impl Cache {
     /// `BadSampling` naming `batch` when it is 0 and `capacity` when it is 0 or above `n_positions`.
     pub fn new(config: &Config, batch: usize, capacity: usize) -> Result<Cache, GenerateError> {
         if batch == 0 {
-            return Err(GenerateError::option(
-                "batch",
-                batch,
-                "use at least one sequence",
-            ));
+            return Err(GenerateError::option("batch", batch, "use at least one sequence"));
         }
         if capacity == 0 || capacity > config.n_positions {
             let remedy = "use 1 to n_positions positions";
@@ -139,9 +135,7 @@ impl Cache {
         if moved().next().is_none() {
             return;
         }
-        let spare = self
-            .spare
-            .get_or_insert_with(|| KvCache::new(self.kv.shape()));
+        let spare = self.spare.get_or_insert_with(|| KvCache::new(self.kv.shape()));
         for (to, &from) in moved() {
             spare.copy_from(&self.kv, from, to, self.lengths[from]);
         }

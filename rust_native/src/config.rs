@@ -92,12 +92,7 @@ impl Config {
     /// [`Config::tiny`] with a vocabulary of `vocab_size` ids. The end-of-text id is dropped where it does not fit.
     pub fn tiny_with_vocabulary(vocab_size: usize) -> Self {
         let end = special_id(vocab_size);
-        Self {
-            vocab_size,
-            bos_token_id: end,
-            eos_token_id: end,
-            ..Self::tiny()
-        }
+        Self { vocab_size, bos_token_id: end, eos_token_id: end, ..Self::tiny() }
     }
 
     fn of(n_layer: usize, n_head: usize, n_embd: usize) -> Self {
@@ -125,14 +120,8 @@ impl Config {
 
     /// Number of parameters, a tied head counted once. Saturates instead of overflowing.
     pub fn parameters(&self) -> u64 {
-        let [v, t, c, l, f] = [
-            self.vocab_size,
-            self.n_positions,
-            self.n_embd,
-            self.n_layer,
-            self.n_inner,
-        ]
-        .map(|n| u128::try_from(n).unwrap_or(u128::MAX).min(1 << 40));
+        let [v, t, c, l, f] = [self.vocab_size, self.n_positions, self.n_embd, self.n_layer, self.n_inner]
+            .map(|n| u128::try_from(n).unwrap_or(u128::MAX).min(1 << 40));
         let block = 4 * c + (3 * c * c + 3 * c) + (c * c + c) + (c * f + f) + (f * c + c);
         let head = if self.tie_word_embeddings { 0 } else { v * c };
         let total = block.saturating_mul(l) + v * c + t * c + 2 * c + head;
@@ -177,9 +166,7 @@ impl Config {
     /// # Errors
     /// [`Error::Io`] if the file cannot be read, [`Error::Config`] naming the first bad field.
     pub fn from_json(path: &Path) -> Result<Self, Error> {
-        let size = fs::metadata(path)
-            .map_err(|e| Error::io(path, "read", e))?
-            .len();
+        let size = fs::metadata(path).map_err(|e| Error::io(path, "read", e))?.len();
         if size > MAX_BYTES {
             return Err(Error::config(
                 path,
@@ -198,20 +185,10 @@ impl Config {
     /// [`Error::Config`] naming the first bad field.
     pub fn parse(text: &[u8], path: &Path) -> Result<Self, Error> {
         let value = json::parse(text).map_err(|why| {
-            Error::config(
-                path,
-                "(file)",
-                format!("not valid JSON: {why}"),
-                "write the file anew",
-            )
+            Error::config(path, "(file)", format!("not valid JSON: {why}"), "write the file anew")
         })?;
         let Value::Object(map) = value else {
-            return Err(Error::config(
-                path,
-                "(file)",
-                "not a JSON object",
-                "write the file anew",
-            ));
+            return Err(Error::config(path, "(file)", "not a JSON object", "write the file anew"));
         };
         let fields = Fields { map: &map, path };
         fields.refuse_unsupported()?;
@@ -230,8 +207,7 @@ impl Config {
             layer_norm_epsilon: fields.epsilon()?,
             activation: fields.activation()?,
             scale_attn_weights: fields.flag("scale_attn_weights", true)?,
-            scale_attn_by_inverse_layer_idx: fields
-                .flag("scale_attn_by_inverse_layer_idx", false)?,
+            scale_attn_by_inverse_layer_idx: fields.flag("scale_attn_by_inverse_layer_idx", false)?,
             tie_word_embeddings: fields.flag("tie_word_embeddings", true)?,
             bos_token_id: fields.token("bos_token_id", vocab_size)?,
             eos_token_id: fields.token("eos_token_id", vocab_size)?,
@@ -290,10 +266,7 @@ impl Config {
                 "use a number above 0 and below 1, such as 1e-5",
             ));
         }
-        for (field, id) in [
-            ("bos_token_id", self.bos_token_id),
-            ("eos_token_id", self.eos_token_id),
-        ] {
+        for (field, id) in [("bos_token_id", self.bos_token_id), ("eos_token_id", self.eos_token_id)] {
             if let Some(id) = id.filter(|&id| id as usize >= self.vocab_size) {
                 return Err(Error::config(
                     path,
@@ -336,10 +309,7 @@ impl Fields<'_> {
     fn bad(&self, field: &str, found: &Value, remedy: &str) -> Error {
         let mut shown = found.to_string();
         if shown.len() > 60 {
-            let end = (0..=57)
-                .rev()
-                .find(|&i| shown.is_char_boundary(i))
-                .unwrap_or(0);
+            let end = (0..=57).rev().find(|&i| shown.is_char_boundary(i)).unwrap_or(0);
             shown.truncate(end);
             shown.push('…');
         }
@@ -359,9 +329,7 @@ impl Fields<'_> {
     fn flag(&self, field: &str, default: bool) -> Result<bool, Error> {
         match self.get(field) {
             None => Ok(default),
-            Some(value) => value
-                .as_bool()
-                .ok_or_else(|| self.bad(field, value, "use true or false")),
+            Some(value) => value.as_bool().ok_or_else(|| self.bad(field, value, "use true or false")),
         }
     }
 
@@ -372,12 +340,8 @@ impl Fields<'_> {
             None => Ok(special_id(vocab_size)),
             Some(Value::Null) => Ok(None),
             Some(value) => {
-                let id = value
-                    .as_u64()
-                    .ok_or_else(|| self.bad(field, value, "use a token id or null"))?;
-                Ok(u32::try_from(id)
-                    .ok()
-                    .filter(|&id| (id as usize) < vocab_size))
+                let id = value.as_u64().ok_or_else(|| self.bad(field, value, "use a token id or null"))?;
+                Ok(u32::try_from(id).ok().filter(|&id| (id as usize) < vocab_size))
             }
         }
     }
@@ -386,9 +350,9 @@ impl Fields<'_> {
         match self.get("layer_norm_epsilon") {
             None => Ok(1e-5),
             Some(value) => {
-                let eps = value.as_f64().ok_or_else(|| {
-                    self.bad("layer_norm_epsilon", value, "use a number such as 1e-5")
-                })?;
+                let eps = value
+                    .as_f64()
+                    .ok_or_else(|| self.bad("layer_norm_epsilon", value, "use a number such as 1e-5"))?;
                 Ok(eps as f32)
             }
         }
@@ -418,10 +382,7 @@ impl Fields<'_> {
         }
         if let Some(value) = self.get("architectures") {
             let known = |name: &Value| {
-                matches!(
-                    name.as_str(),
-                    Some("GPT2LMHeadModel" | "GPT2Model" | "GPT2DoubleHeadsModel")
-                )
+                matches!(name.as_str(), Some("GPT2LMHeadModel" | "GPT2Model" | "GPT2DoubleHeadsModel"))
             };
             let list = value.as_array();
             if !list.is_some_and(|names| names.is_empty() || names.iter().any(known)) {
@@ -430,12 +391,7 @@ impl Fields<'_> {
         }
         for field in ["add_cross_attention", "is_encoder_decoder"] {
             if self.flag(field, false)? {
-                return Err(Error::config(
-                    self.path,
-                    field,
-                    "true",
-                    "only false is supported",
-                ));
+                return Err(Error::config(self.path, field, "true", "only false is supported"));
             }
         }
         for field in ["quantization_config", "pruned_heads"] {
@@ -481,10 +437,7 @@ mod tests {
         for (config, parameters) in expected {
             config.check().unwrap();
             assert_eq!(config.parameters(), parameters);
-            let listed = config
-                .tensors()
-                .into_iter()
-                .map(|(_, s)| s.iter().product::<usize>());
+            let listed = config.tensors().into_iter().map(|(_, s)| s.iter().product::<usize>());
             assert_eq!(listed.sum::<usize>() as u64, parameters);
         }
         Config::tiny().check().unwrap();
@@ -546,19 +499,9 @@ mod tests {
 
     #[test]
     fn impossible_products_are_refused() {
-        let config = Config {
-            n_embd: 1 << 16,
-            n_head: 1,
-            n_layer: 1 << 12,
-            ..Config::gpt2()
-        };
-        assert!(
-            matches!(config.check(), Err(Error::Config { field, .. }) if field == "(sizes together)")
-        );
-        let config = Config {
-            n_head: 5,
-            ..Config::gpt2()
-        };
+        let config = Config { n_embd: 1 << 16, n_head: 1, n_layer: 1 << 12, ..Config::gpt2() };
+        assert!(matches!(config.check(), Err(Error::Config { field, .. }) if field == "(sizes together)"));
+        let config = Config { n_head: 5, ..Config::gpt2() };
         assert!(matches!(config.check(), Err(Error::Config { field, .. }) if field == "n_head"));
     }
 

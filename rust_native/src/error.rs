@@ -93,7 +93,6 @@ pub enum Error {
         offset: usize,
     },
 
-<<<<<<< HEAD
     /// A prompt (plus, where it matters, what is to be generated) does not fit the model's context.
     #[error(
         "{tokens} tokens do not fit the context of {context} positions; shorten the prompt or ask for fewer new tokens"
@@ -109,8 +108,6 @@ pub enum Error {
     #[error(transparent)]
     Generate(#[from] crate::GenerateError),
 
-=======
->>>>>>> checkpoint
     /// An argument is outside its range.
     #[error("{argument}: {found}; {remedy}")]
     Argument {
@@ -138,12 +135,7 @@ impl Error {
             }
             _ => "check the disk and try again",
         };
-        Self::Io {
-            path: path.into(),
-            action,
-            source,
-            remedy: remedy.to_owned(),
-        }
+        Self::Io { path: path.into(), action, source, remedy: remedy.to_owned() }
     }
 
     /// A [`Error::Config`] in short.
@@ -162,15 +154,7 @@ impl Error {
     }
 
     /// A [`Error::Argument`] in short, for the request checks of this crate.
-    pub fn argument(
-        argument: &'static str,
-        found: impl Into<String>,
-        remedy: impl Into<String>,
-    ) -> Self {
-        Self::Argument {
-            argument,
-            found: found.into(),
-            remedy: remedy.into(),
-        }
+    pub fn argument(argument: &'static str, found: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self::Argument { argument, found: found.into(), remedy: remedy.into() }
     }
 }

@@ -11,9 +11,7 @@ use serde_json::{Map, Number, Value};
 
 /// Parses one JSON document; the error says what and where.
 pub(crate) fn parse(text: &[u8]) -> Result<Value, String> {
-    serde_json::from_slice::<Unique>(text)
-        .map(|unique| unique.0)
-        .map_err(|e| e.to_string())
+    serde_json::from_slice::<Unique>(text).map(|unique| unique.0).map_err(|e| e.to_string())
 }
 
 /// A `Value` in which no object had a key twice.
@@ -74,9 +72,7 @@ impl<'de> Visitor<'de> for UniqueVisitor {
         let mut map = Map::new();
         while let Some(key) = entries.next_key::<String>()? {
             if map.contains_key(&key) {
-                return Err(de::Error::custom(format_args!(
-                    "key {key:?} is given twice"
-                )));
+                return Err(de::Error::custom(format_args!("key {key:?} is given twice")));
             }
             let Unique(value) = entries.next_value()?;
             map.insert(key, value);
@@ -92,15 +88,8 @@ mod tests {
     #[test]
     fn duplicate_keys_are_refused_at_any_depth() {
         assert!(parse(br#"{"a":1,"b":{"c":[1,2.5,null,true,"x",-1]}}"#).is_ok());
-        for text in [
-            r#"{"a":1,"a":2}"#,
-            r#"{"b":{"a":1,"a":1}}"#,
-            r#"[{"a":1,"\u0061":1}]"#,
-        ] {
-            assert!(
-                parse(text.as_bytes()).unwrap_err().contains("given twice"),
-                "{text}"
-            );
+        for text in [r#"{"a":1,"a":2}"#, r#"{"b":{"a":1,"a":1}}"#, r#"[{"a":1,"\u0061":1}]"#] {
+            assert!(parse(text.as_bytes()).unwrap_err().contains("given twice"), "{text}");
         }
     }
 

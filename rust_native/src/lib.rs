@@ -12,8 +12,8 @@
 //! only tie to a numeric backend is the crate `kernels`.
 
 mod beam;
-pub mod cache;
 pub mod bpe;
+pub mod cache;
 pub mod checkpoint;
 pub mod config;
 pub mod error;
@@ -23,8 +23,8 @@ mod json;
 pub mod model;
 pub mod sample;
 
-pub use cache::Cache;
 pub use bpe::{Special, Tokenizer};
+pub use cache::Cache;
 pub use checkpoint::Checkpoint;
 pub use config::{Activation, Config};
 pub use error::Error;

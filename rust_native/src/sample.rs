@@ -25,11 +25,7 @@ pub struct Sampling {
 
 impl Default for Sampling {
     fn default() -> Sampling {
-        Sampling {
-            temperature: 1.0,
-            top_k: None,
-            top_p: None,
-        }
+        Sampling { temperature: 1.0, top_k: None, top_p: None }
     }
 }
 
@@ -37,18 +33,10 @@ impl Sampling {
     pub(crate) fn check(&self) -> Result<(), GenerateError> {
         if !(self.temperature > 0.0 && self.temperature.is_finite()) {
             let remedy = "use a temperature above 0, or greedy decoding";
-            return Err(GenerateError::option(
-                "temperature",
-                self.temperature,
-                remedy,
-            ));
+            return Err(GenerateError::option("temperature", self.temperature, remedy));
         }
         if self.top_k == Some(0) {
-            return Err(GenerateError::option(
-                "top_k",
-                0,
-                "use at least 1, or leave it out",
-            ));
+            return Err(GenerateError::option("top_k", 0, "use at least 1, or leave it out"));
         }
         if let Some(p) = self.top_p
             && !(p > 0.0 && p <= 1.0)
@@ -64,11 +52,7 @@ pub(crate) fn check_penalty(penalty: f32) -> Result<(), GenerateError> {
     if penalty > 0.0 && penalty.is_finite() {
         return Ok(());
     }
-    Err(GenerateError::option(
-        "repetition_penalty",
-        penalty,
-        "use a factor above 0; 1 is none",
-    ))
+    Err(GenerateError::option("repetition_penalty", penalty, "use a factor above 0; 1 is none"))
 }
 
 /// Penalises every token of `present` once, however often it occurs.
@@ -82,11 +66,7 @@ pub(crate) fn penalise(scores: &mut [f32], present: &[u32], penalty: f32, seen: 
     seen.dedup();
     for &token in seen.iter() {
         let score = &mut scores[token as usize];
-        *score = if *score < 0.0 {
-            *score * penalty
-        } else {
-            *score / penalty
-        };
+        *score = if *score < 0.0 { *score * penalty } else { *score / penalty };
     }
 }
 
@@ -114,19 +94,12 @@ impl Sampler {
     pub(crate) fn draw(&mut self, logits: &[f32], how: &Sampling, uniform: f64) -> u32 {
         let list = &mut self.candidates;
         list.clear();
-        list.extend(
-            logits
-                .iter()
-                .zip(0..)
-                .map(|(&logit, token)| (logit / how.temperature, token)),
-        );
+        list.extend(logits.iter().zip(0..).map(|(&logit, token)| (logit / how.temperature, token)));
         if let Some(k) = how.top_k.filter(|&k| k < list.len()) {
             let (_, &mut (least, _), _) = list.select_nth_unstable_by(k - 1, better);
             list.retain(|&(logit, _)| logit >= least);
         }
-        let max = list
-            .iter()
-            .fold(f32::NEG_INFINITY, |max, &(logit, _)| max.max(logit));
+        let max = list.iter().fold(f32::NEG_INFINITY, |max, &(logit, _)| max.max(logit));
         let weight = |logit: f32| f64::from(logit - max).exp();
         if let Some(p) = how.top_p.filter(|&p| p < 1.0) {
             let total: f64 = list.iter().map(|&(logit, _)| weight(logit)).sum();
@@ -144,10 +117,7 @@ impl Sampler {
             }
         }
         // Rounding left a crumb: it belongs to the last token with any weight.
-        list.iter()
-            .rev()
-            .find(|&&(logit, _)| weight(logit) > 0.0)
-            .map_or(0, |&(_, token)| token)
+        list.iter().rev().find(|&&(logit, _)| weight(logit) > 0.0).map_or(0, |&(_, token)| token)
     }
 }
 
@@ -209,10 +179,7 @@ mod tests {
     #[test]
     fn draws_follow_the_softmax() {
         for temperature in [0.5f32, 1.0, 2.0] {
-            let how = Sampling {
-                temperature,
-                ..Sampling::default()
-            };
+            let how = Sampling { temperature, ..Sampling::default() };
             let want = LOGITS.map(|l| f64::from(l / temperature).exp());
             assert!(chi_square(&LOGITS, &how, &normalised(&want), 20_000) < LIMIT);
         }
@@ -220,22 +187,13 @@ mod tests {
 
     #[test]
     fn top_k_keeps_ties_with_the_kth() {
-        let how = Sampling {
-            top_k: Some(1),
-            ..Sampling::default()
-        };
+        let how = Sampling { top_k: Some(1), ..Sampling::default() };
         assert!(chi_square(&LOGITS, &how, &[0.0, 0.5, 0.0, 0.0, 0.5, 0.0], 4_000) < LIMIT);
-        let how = Sampling {
-            top_k: Some(3),
-            ..Sampling::default()
-        };
+        let how = Sampling { top_k: Some(3), ..Sampling::default() };
         let e = |x: f64| x.exp();
         let want = normalised(&[0.0, e(2.0), 0.0, e(1.0), e(2.0), 0.0]);
         assert!(chi_square(&LOGITS, &how, &want, 20_000) < LIMIT);
-        let how = Sampling {
-            top_k: Some(100),
-            ..Sampling::default()
-        };
+        let how = Sampling { top_k: Some(100), ..Sampling::default() };
         let want = normalised(&LOGITS.map(|l| f64::from(l).exp()));
         assert!(chi_square(&LOGITS, &how, &want, 20_000) < LIMIT);
     }
@@ -250,26 +208,15 @@ mod tests {
             (0.95, [1.0, 2.0, 3.0, 4.0]),
             (1.0, [1.0, 2.0, 3.0, 4.0]),
         ] {
-            let how = Sampling {
-                top_p: Some(p),
-                ..Sampling::default()
-            };
-            assert!(
-                chi_square(&logits, &how, &normalised(&want), 20_000) < LIMIT,
-                "top_p {p}"
-            );
+            let how = Sampling { top_p: Some(p), ..Sampling::default() };
+            assert!(chi_square(&logits, &how, &normalised(&want), 20_000) < LIMIT, "top_p {p}");
         }
     }
 
     #[test]
     fn a_nucleus_is_the_sorted_prefix_whatever_its_size() {
         let list: Vec<(f32, u32)> = (0..5000u32)
-            .map(|i| {
-                (
-                    (i.wrapping_mul(2_654_435_761 ^ (i << 5)) >> 8) as f32 * 1e-6,
-                    i,
-                )
-            })
+            .map(|i| ((i.wrapping_mul(2_654_435_761 ^ (i << 5)) >> 8) as f32 * 1e-6, i))
             .collect();
         let mut sorted = list.clone();
         sorted.sort_unstable_by(better);

@@ -96,16 +96,7 @@ impl KvCache {
     /// If the two caches differ in anything but their number of sequences, or `len` exceeds them.
     pub fn copy_from(&mut self, other: &KvCache, from: usize, to: usize, len: usize) {
         let shape = self.shape;
-        assert_eq!(
-            KvShape {
-                sequences: 0,
-                ..shape
-            },
-            KvShape {
-                sequences: 0,
-                ..other.shape
-            }
-        );
+        assert_eq!(KvShape { sequences: 0, ..shape }, KvShape { sequences: 0, ..other.shape });
         assert!(len <= shape.capacity);
         let (cap, dim, padded) = (shape.padded_capacity(), shape.head_dim, shape.padded_dim());
         for layer in 0..shape.layers {
@@ -113,8 +104,7 @@ impl KvCache {
                 let source = other.shape.head_index(layer, from, head) * cap;
                 let target = shape.head_index(layer, to, head) * cap;
                 let keys = len.next_multiple_of(PANEL) * dim;
-                self.keys[target * dim..][..keys]
-                    .copy_from_slice(&other.keys[source * dim..][..keys]);
+                self.keys[target * dim..][..keys].copy_from_slice(&other.keys[source * dim..][..keys]);
                 self.values[target * padded..][..len * padded]
                     .copy_from_slice(&other.values[source * padded..][..len * padded]);
             }
@@ -145,16 +135,7 @@ impl Cpu {
         check(&shape, layer, spans, qkv, out);
         let (threads, heads) = (self.threads(), shape.heads);
         let (keys, values) = (Shared::new(&mut cache.keys), Shared::new(&mut cache.values));
-        let job = Job {
-            table: self.table(),
-            shape,
-            layer,
-            qkv,
-            scale,
-            keys,
-            values,
-            out: Shared::new(out),
-        };
+        let job = Job { table: self.table(), shape, layer, qkv, scale, keys, values, out: Shared::new(out) };
         let pairs = spans.len() * heads;
         if spans.iter().all(|span| span.rows == 1) {
             self.run(|thread, scratch| {
@@ -192,27 +173,12 @@ fn check(shape: &KvShape, layer: usize, spans: &[Span], qkv: &[f32], out: &[f32]
     assert_eq!(qkv.len(), 3 * out.len(), "three inputs to one output");
     let mut row = 0;
     for (i, span) in spans.iter().enumerate() {
-        assert!(
-            span.row >= row,
-            "spans in the order of their rows, without overlap"
-        );
+        assert!(span.row >= row, "spans in the order of their rows, without overlap");
         row = span.row + span.rows;
-        assert!(
-            span.rows > 0 && row * c <= out.len(),
-            "span outside the rows"
-        );
-        assert!(
-            span.start + span.rows <= shape.capacity,
-            "span outside the cache"
-        );
-        assert!(
-            span.sequence < shape.sequences,
-            "sequence outside the cache"
-        );
-        assert!(
-            spans[..i].iter().all(|s| s.sequence != span.sequence),
-            "a sequence twice"
-        );
+        assert!(span.rows > 0 && row * c <= out.len(), "span outside the rows");
+        assert!(span.start + span.rows <= shape.capacity, "span outside the cache");
+        assert!(span.sequence < shape.sequences, "sequence outside the cache");
+        assert!(spans[..i].iter().all(|s| s.sequence != span.sequence), "a sequence twice");
     }
 }
 
@@ -250,12 +216,7 @@ impl Job<'_> {
     unsafe fn stored(&self, span: Span, head: usize) -> (&[f32], &[f32]) {
         let [keys, values] = self.places(span, head);
         // SAFETY: distinct heads are distinct places; the rest is the caller's promise.
-        unsafe {
-            (
-                self.keys.view(keys.0, keys.1),
-                self.values.view(values.0, values.1),
-            )
-        }
+        unsafe { (self.keys.view(keys.0, keys.1), self.values.view(values.0, values.1)) }
     }
 
     fn store(&self, span: Span, head: usize) {
@@ -263,20 +224,13 @@ impl Job<'_> {
         let [keys, values] = self.places(span, head);
         // SAFETY: each (span, head) is stored by one thread, spans have distinct sequences
         // (`check`), and only the storing thread reads it before the team has met again.
-        let (keys, values) = unsafe {
-            (
-                self.keys.part(keys.0, keys.1),
-                self.values.part(values.0, values.1),
-            )
-        };
+        let (keys, values) =
+            unsafe { (self.keys.part(keys.0, keys.1), self.values.part(values.0, values.1)) };
         for i in 0..span.rows {
             let position = span.start + i;
             values[position * padded..][..d].copy_from_slice(self.input(span.row + i, 2, head));
             let panel = &mut keys[position / PANEL * d * PANEL..][..d * PANEL];
-            for (slot, &k) in panel
-                .chunks_exact_mut(PANEL)
-                .zip(self.input(span.row + i, 1, head))
-            {
+            for (slot, &k) in panel.chunks_exact_mut(PANEL).zip(self.input(span.row + i, 1, head)) {
                 slot[position % PANEL] = k;
             }
         }
@@ -301,19 +255,10 @@ impl Job<'_> {
         for (q, x) in query.iter_mut().zip(self.input(span.row + i, 0, head)) {
             *q = x * self.scale;
         }
-        for (panel, out) in keys
-            .chunks_exact(d * PANEL)
-            .zip(scores.chunks_exact_mut(PANEL))
-            .take(len.div_ceil(PANEL))
+        for (panel, out) in
+            keys.chunks_exact(d * PANEL).zip(scores.chunks_exact_mut(PANEL)).take(len.div_ceil(PANEL))
         {
-            let t = Tile {
-                a: query,
-                lda: 1,
-                b: panel,
-                ldb: PANEL,
-                k: d,
-                rows: 1,
-            };
+            let t = Tile { a: query, lda: 1, b: panel, ldb: PANEL, k: d, rows: 1 };
             (self.table.tile)(t, out, PANEL);
         }
         let scores = &mut scores[..len];
@@ -321,14 +266,7 @@ impl Job<'_> {
         let out = self.output(span.row + i, head);
         let mut sums = [0.0; PANEL];
         for (p, out) in out.chunks_mut(PANEL).enumerate() {
-            let t = Tile {
-                a: scores,
-                lda: 1,
-                b: &values[p * PANEL..],
-                ldb: padded,
-                k: len,
-                rows: 1,
-            };
+            let t = Tile { a: scores, lda: 1, b: &values[p * PANEL..], ldb: padded, k: len, rows: 1 };
             (self.table.tile)(t, &mut sums, PANEL);
             out.copy_from_slice(&sums[..out.len()]);
         }
@@ -355,10 +293,7 @@ impl Job<'_> {
         self.transposed_scores(keys, queries, scores);
         let scores = &mut scores[..len * PANEL];
         // Causality: query i must not see the keys after its own.
-        for (key, row) in scores[position * PANEL..]
-            .chunks_exact_mut(PANEL)
-            .enumerate()
-        {
+        for (key, row) in scores[position * PANEL..].chunks_exact_mut(PANEL).enumerate() {
             row[..key.min(rows)].fill(f32::NEG_INFINITY);
         }
         let mut sums = [0.0; PANEL];
@@ -370,31 +305,18 @@ impl Job<'_> {
     fn transposed_scores(&self, keys: &[f32], queries: &[f32], scores: &mut [f32]) {
         let d = self.shape.head_dim;
         let tiles = PANEL.div_ceil(self.table.rows);
-        for (panel, out) in keys
-            .chunks_exact(d * PANEL)
-            .zip(scores.chunks_exact_mut(PANEL * PANEL))
-        {
+        for (panel, out) in keys.chunks_exact(d * PANEL).zip(scores.chunks_exact_mut(PANEL * PANEL)) {
             for tile in 0..tiles {
                 let part = piece(PANEL, tiles, tile);
                 let (a, rows) = (&panel[part.start..], part.len());
-                let t = Tile {
-                    a,
-                    lda: PANEL,
-                    b: queries,
-                    ldb: PANEL,
-                    k: d,
-                    rows,
-                };
+                let t = Tile { a, lda: PANEL, b: queries, ldb: PANEL, k: d, rows };
                 (self.table.tile)(t, &mut out[part.start * PANEL..], PANEL);
             }
         }
     }
 
     /// `out[query] = sum_key scores[key][query] values[key] / sums[query]`.
-    #[allow(
-        clippy::too_many_arguments,
-        reason = "a block is its span, head, place and operands"
-    )]
+    #[allow(clippy::too_many_arguments, reason = "a block is its span, head, place and operands")]
     fn weighted_values(
         &self,
         span: Span,
@@ -414,14 +336,7 @@ impl Job<'_> {
             let k = span.start + first + part.end;
             for p in 0..padded / PANEL {
                 let (a, b) = (&scores[part.start..], &values[p * PANEL..]);
-                let t = Tile {
-                    a,
-                    lda: PANEL,
-                    b,
-                    ldb: padded,
-                    k,
-                    rows: part.len(),
-                };
+                let t = Tile { a, lda: PANEL, b, ldb: padded, k, rows: part.len() };
                 (self.table.tile)(t, &mut c, PANEL);
                 for (i, row) in part.clone().zip(c.chunks_exact(PANEL)) {
                     let out = self.output(span.row + first + i, head);

@@ -77,9 +77,7 @@ impl Lanes for F32x8 {
     #[inline(always)]
     unsafe fn round(self) -> Self {
         // SAFETY: see splat.
-        F32x8(unsafe {
-            _mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(self.0)
-        })
+        F32x8(unsafe { _mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(self.0) })
     }
     #[inline(always)]
     unsafe fn pow2(self) -> Self {
@@ -93,10 +91,7 @@ impl Lanes for F32x8 {
     unsafe fn sum(self) -> f32 {
         // SAFETY: see splat.
         unsafe {
-            let four = _mm_add_ps(
-                _mm256_castps256_ps128(self.0),
-                _mm256_extractf128_ps::<1>(self.0),
-            );
+            let four = _mm_add_ps(_mm256_castps256_ps128(self.0), _mm256_extractf128_ps::<1>(self.0));
             let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
             _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps::<1>(two, two)))
         }
@@ -105,10 +100,7 @@ impl Lanes for F32x8 {
     unsafe fn largest(self) -> f32 {
         // SAFETY: see splat.
         unsafe {
-            let four = _mm_max_ps(
-                _mm256_castps256_ps128(self.0),
-                _mm256_extractf128_ps::<1>(self.0),
-            );
+            let four = _mm_max_ps(_mm256_castps256_ps128(self.0), _mm256_extractf128_ps::<1>(self.0));
             let two = _mm_max_ps(four, _mm_movehl_ps(four, four));
             _mm_cvtss_f32(_mm_max_ss(two, _mm_shuffle_ps::<1>(two, two)))
         }

@@ -19,10 +19,7 @@ impl Flushed {
         /// Flush-to-zero (results) and denormals-are-zero (operands) of MXCSR.
         const FTZ_DAZ: u32 = 1 << 15 | 1 << 6;
         write(former | FTZ_DAZ);
-        Flushed {
-            former,
-            _not_send: PhantomData,
-        }
+        Flushed { former, _not_send: PhantomData }
     }
 }
 

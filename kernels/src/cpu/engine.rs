@@ -24,10 +24,7 @@ impl std::fmt::Display for CpuError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             CpuError::NoIsa { asked, best } => {
-                write!(
-                    f,
-                    "this CPU has no {asked}; ask for {best} or leave the choice open"
-                )
+                write!(f, "this CPU has no {asked}; ask for {best} or leave the choice open")
             }
             CpuError::NoThread(_) => {
                 f.write_str("the system refused a thread; ask for fewer or raise its limit")
@@ -73,12 +70,7 @@ impl Cpu {
         let table = isa.table().ok_or(CpuError::NoIsa { asked: isa, best })?;
         let team = Team::new(threads).map_err(CpuError::NoThread)?;
         let scratch = (0..team.size()).map(|_| Mutex::default()).collect();
-        Ok(Cpu {
-            isa,
-            table,
-            team,
-            scratch,
-        })
+        Ok(Cpu { isa, table, team, scratch })
     }
 
     /// The instruction set in use.
@@ -100,9 +92,7 @@ impl Cpu {
     pub(crate) fn run(&self, f: impl Fn(usize, &mut Scratch) + Sync) {
         self.team.run(|thread| {
             // Scratch holds no state between operations, so one left by a panic is as good.
-            let mut scratch = self.scratch[thread]
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
+            let mut scratch = self.scratch[thread].lock().unwrap_or_else(PoisonError::into_inner);
             f(thread, &mut scratch);
         });
     }

@@ -192,13 +192,7 @@ pub(super) unsafe fn gelu<V: Lanes>(x: &mut [f32]) {
 }
 
 #[inline(always)]
-pub(super) unsafe fn layernorm<V: Lanes>(
-    x: &[f32],
-    gain: &[f32],
-    bias: &[f32],
-    eps: f32,
-    out: &mut [f32],
-) {
+pub(super) unsafe fn layernorm<V: Lanes>(x: &[f32], gain: &[f32], bias: &[f32], eps: f32, out: &mut [f32]) {
     let n = x.len();
     assert!(gain.len() == n && bias.len() == n && out.len() == n);
     // SAFETY: the CPU is the caller's promise.
@@ -323,14 +317,14 @@ macro_rules! table {
                 // SAFETY: as above.
                 unsafe { kernel(y, x) }
             },
-            gelu: entry!($lanes, $features, gelu(x: &mut [f32])),
-            layernorm: entry!($lanes, $features,
+    gelu: entry!($lanes, $features, gelu(x: &mut [f32])),
+    layernorm: entry!($lanes, $features,
                 layernorm(x: &[f32], gain: &[f32], bias: &[f32], eps: f32, out: &mut [f32])),
-            softmax: entry!($lanes, $features, softmax(x: &mut [f32])),
-            softmax_columns: entry!($lanes, $features,
+    softmax: entry!($lanes, $features, softmax(x: &mut [f32])),
+    softmax_columns: entry!($lanes, $features,
                 softmax_columns(x: &mut [f32], sums: &mut [f32; PANEL])),
-            argmax: entry!($lanes, $features, argmax(x: &[f32]) -> usize),
-            log_sum_exp: entry!($lanes, $features, log_sum_exp(x: &[f32]) -> f32),
+    argmax: entry!($lanes, $features, argmax(x: &[f32]) -> usize),
+    log_sum_exp: entry!($lanes, $features, log_sum_exp(x: &[f32]) -> f32),
         };
 
         impl $token {

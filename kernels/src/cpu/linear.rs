@@ -74,10 +74,7 @@ impl Cpu {
     /// If the lengths of input, bias, norm or `y` do not fit the weight's shape.
     pub fn linear(&self, input: Input<'_>, w: &Linear, y: &mut [f32], output: Output) {
         let (k, n) = (w.weight.inputs(), w.weight.outputs());
-        assert!(
-            k > 0 && input.rows().len().is_multiple_of(k),
-            "rows of {k} inputs"
-        );
+        assert!(k > 0 && input.rows().len().is_multiple_of(k), "rows of {k} inputs");
         let m = input.rows().len() / k;
         assert_eq!(y.len(), m * n, "output of {m} x {n}");
         assert!(w.bias.is_empty() || w.bias.len() == n, "bias of {n}");
@@ -90,14 +87,7 @@ impl Cpu {
             } else {
                 (0..m, piece(w.weight.panels(), threads, thread))
             };
-            let job = Job {
-                table: self.table(),
-                input,
-                w,
-                output,
-                y,
-                panels,
-            };
+            let job = Job { table: self.table(), input, w, output, y, panels };
             let blocks = rows.len().div_ceil(ROW_BLOCK);
             for block in 0..blocks {
                 let part = piece(rows.len(), blocks, block);
@@ -125,11 +115,7 @@ impl Job<'_> {
             return;
         }
         let tiles = m.div_ceil(self.table.rows);
-        let k_block = if tiles == 1 {
-            k
-        } else {
-            k.div_ceil(k.div_ceil(K_BLOCK))
-        };
+        let k_block = if tiles == 1 { k } else { k.div_ceil(k.div_ceil(K_BLOCK)) };
         let rows = &self.input.rows()[first * k..][..m * k];
         let normed = grown(&mut scratch.rows, if self.is_norm() { m * k } else { 0 });
         let rows = self.prepare(rows, normed);
@@ -155,10 +141,7 @@ impl Job<'_> {
 
     /// The rows to multiply: themselves, or normalised into `normed`.
     fn prepare<'r>(&self, rows: &'r [f32], normed: &'r mut [f32]) -> &'r [f32] {
-        let Input::Norm {
-            gain, bias, eps, ..
-        } = self.input
-        else {
+        let Input::Norm { gain, bias, eps, .. } = self.input else {
             return rows;
         };
         let k = gain.len();
@@ -178,14 +161,7 @@ impl Job<'_> {
                 let part = piece(m, tiles, tile);
                 let rows = part.len();
                 let a = &a[part.start * ks.len()..];
-                let t = Tile {
-                    a,
-                    lda: rows,
-                    b,
-                    ldb: PANEL,
-                    k: ks.len(),
-                    rows,
-                };
+                let t = Tile { a, lda: rows, b, ldb: PANEL, k: ks.len(), rows };
                 (self.table.tile)(t, &mut c, PANEL);
                 for (i, sums) in c.chunks_exact_mut(PANEL).take(rows).enumerate() {
                     self.finish(first + part.start + i, p, sums, &ks);

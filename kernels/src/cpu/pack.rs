@@ -105,9 +105,7 @@ mod tests {
     fn both_layouts_pack_to_the_same_panels_and_columns_come_back() {
         for (k, n) in [(1, 1), (3, 31), (5, 32), (7, 33), (130, 70)] {
             let kn: Vec<f32> = (0..k * n).map(|i| i as f32).collect();
-            let nk: Vec<f32> = (0..n)
-                .flat_map(|j| (0..k).map(move |i| (i * n + j) as f32))
-                .collect();
+            let nk: Vec<f32> = (0..n).flat_map(|j| (0..k).map(move |i| (i * n + j) as f32)).collect();
             let (a, b) = (Packed::from_kn(&kn, k, n), Packed::from_nk(&nk, n, k));
             assert_eq!(&a.data[..], &b.data[..], "{k} x {n}");
             let mut column = vec![0.0; k];

@@ -72,10 +72,7 @@ impl Team {
             stop: AtomicBool::new(false),
         });
         // Made first, so that a refused thread drops the team and ends those already started.
-        let mut team = Team {
-            shared,
-            workers: Vec::with_capacity(others),
-        };
+        let mut team = Team { shared, workers: Vec::with_capacity(others) };
         for worker in 0..others {
             let shared = Arc::clone(&team.shared);
             let thread = thread::Builder::new()
@@ -120,10 +117,7 @@ impl State {
         // SAFETY: only the lifetime changes. `run` outlives the job: it waits for `pending` to
         // reach zero before `f` can be dropped, and workers do not touch it after that.
         let job: *const Job = unsafe { std::mem::transmute(job) };
-        *lock(&self.order) = Some(Order {
-            job,
-            caller: thread::current(),
-        });
+        *lock(&self.order) = Some(Order { job, caller: thread::current() });
         self.pending.store(workers.len(), Ordering::Relaxed);
         // SeqCst pairs with the worker's store to `parked` before its last look at `epoch`: one
         // of the two sides sees the other, so no wake-up is lost.
@@ -144,9 +138,7 @@ impl State {
             if self.stop.load(Ordering::Acquire) {
                 return;
             }
-            let order = lock(&self.order)
-                .clone()
-                .expect("an epoch begins with an order");
+            let order = lock(&self.order).clone().expect("an epoch begins with an order");
             // SAFETY: the caller is inside `run` until `pending` falls below, and holds the job.
             let job = unsafe { &*order.job };
             if let Err(payload) = catch_unwind(AssertUnwindSafe(|| job(worker + 1))) {
@@ -240,10 +232,7 @@ mod tests {
                 team.run(|i| assert!(i != guilty, "index {guilty} fails"));
             }));
             let payload = result.unwrap_err();
-            assert_eq!(
-                payload.downcast_ref::<String>().unwrap(),
-                &format!("index {guilty} fails")
-            );
+            assert_eq!(payload.downcast_ref::<String>().unwrap(), &format!("index {guilty} fails"));
             assert_eq!(counts(&team), vec![1; 3]);
         }
     }

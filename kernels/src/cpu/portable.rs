@@ -6,17 +6,8 @@
 use super::table::{MAX_ROWS, PANEL, Table, Tile};
 
 /// The portable kernels.
-pub static TABLE: Table = Table {
-    rows: 8,
-    tile,
-    gelu,
-    add,
-    layernorm,
-    softmax,
-    softmax_columns,
-    argmax,
-    log_sum_exp,
-};
+pub static TABLE: Table =
+    Table { rows: 8, tile, gelu, add, layernorm, softmax, softmax_columns, argmax, log_sum_exp };
 
 fn tile(t: Tile<'_>, c: &mut [f32], ldc: usize) {
     t.check(TABLE.rows, c, ldc);

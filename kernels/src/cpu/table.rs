@@ -29,24 +29,11 @@ pub struct Tile<'a> {
 impl Tile<'_> {
     /// Panics unless every element the tile reads and writes lies inside its slices.
     pub(crate) fn check(&self, rows_max: usize, c: &[f32], ldc: usize) {
-        assert!(
-            (1..=rows_max).contains(&self.rows),
-            "tile of {} rows",
-            self.rows
-        );
-        assert!(
-            c.len() >= (self.rows - 1) * ldc + PANEL,
-            "tile output too short"
-        );
+        assert!((1..=rows_max).contains(&self.rows), "tile of {} rows", self.rows);
+        assert!(c.len() >= (self.rows - 1) * ldc + PANEL, "tile output too short");
         if self.k > 0 {
-            assert!(
-                self.a.len() >= (self.k - 1) * self.lda + self.rows,
-                "tile operand A too short"
-            );
-            assert!(
-                self.b.len() >= (self.k - 1) * self.ldb + PANEL,
-                "tile operand B too short"
-            );
+            assert!(self.a.len() >= (self.k - 1) * self.lda + self.rows, "tile operand A too short");
+            assert!(self.b.len() >= (self.k - 1) * self.ldb + PANEL, "tile operand B too short");
         }
     }
 }

@@ -80,11 +80,6 @@ mod tests {
         assert_eq!(bytes_of("\u{144}"), Err('\u{144}'));
         let mut sorted = ID_ORDER;
         sorted.sort_unstable();
-        assert!(
-            sorted
-                .iter()
-                .enumerate()
-                .all(|(i, &byte)| i == byte as usize)
-        );
+        assert!(sorted.iter().enumerate().all(|(i, &byte)| i == byte as usize));
     }
 }

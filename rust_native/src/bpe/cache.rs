@@ -43,9 +43,7 @@ pub(super) struct Cache {
 
 impl Cache {
     pub(super) fn new() -> Self {
-        Self {
-            entries: vec![[0; 4]; ENTRIES],
-        }
+        Self { entries: vec![[0; 4]; ENTRIES] }
     }
 
     /// The ids of a piece seen before, [`UNUSED`] behind the last.
@@ -63,12 +61,7 @@ impl Cache {
             return;
         }
         let id = |i: usize| u64::from(ids.get(i).copied().unwrap_or(UNUSED));
-        self.entries[slot(key)] = [
-            key as u64,
-            (key >> 64) as u64,
-            id(0) | id(1) << 32,
-            id(2) | id(3) << 32,
-        ];
+        self.entries[slot(key)] = [key as u64, (key >> 64) as u64, id(0) | id(1) << 32, id(2) | id(3) << 32];
     }
 }
 
@@ -76,8 +69,7 @@ impl Cache {
 #[inline]
 fn slot(key: Key) -> usize {
     let (low, high) = (key as u64, (key >> 64) as u64);
-    let product =
-        u128::from(low ^ 0x9E37_79B9_7F4A_7C15) * u128::from(high ^ 0xD6E8_FEB8_6659_FD93);
+    let product = u128::from(low ^ 0x9E37_79B9_7F4A_7C15) * u128::from(high ^ 0xD6E8_FEB8_6659_FD93);
     let folded = (product as u64) ^ ((product >> 64) as u64);
     (folded >> (64 - ENTRIES.trailing_zeros())) as usize
 }

@@ -36,18 +36,11 @@ impl Tokenizer {
 
     /// A decoder for ids that arrive one by one.
     pub fn stream_decoder(&self) -> StreamDecoder<'_> {
-        StreamDecoder {
-            tokenizer: self,
-            held: Vec::new(),
-            text: String::new(),
-        }
+        StreamDecoder { tokenizer: self, held: Vec::new(), text: String::new() }
     }
 
     fn known(&self, id: u32) -> Result<&[u8], Error> {
-        self.token_bytes(id).ok_or(Error::UnknownId {
-            id,
-            vocabulary: self.vocabulary_size(),
-        })
+        self.token_bytes(id).ok_or(Error::UnknownId { id, vocabulary: self.vocabulary_size() })
     }
 }
 
@@ -79,8 +72,7 @@ impl StreamDecoder<'_> {
                 }
                 Err(error) => {
                     let valid = error.valid_up_to();
-                    self.text
-                        .push_str(str::from_utf8(&rest[..valid]).unwrap_or_default());
+                    self.text.push_str(str::from_utf8(&rest[..valid]).unwrap_or_default());
                     done += valid;
                     // Without a length the bytes may still become a character.
                     let Some(bad) = error.error_len() else { break };

@@ -23,11 +23,7 @@ pub(super) struct Scratch {
 
 impl Scratch {
     fn new() -> Self {
-        Self {
-            cache: Cache::new(),
-            work: Work::default(),
-            counted: Vec::new(),
-        }
+        Self { cache: Cache::new(), work: Work::default(), counted: Vec::new() }
     }
 }
 
@@ -52,12 +48,7 @@ impl Tokenizer {
     ///
     /// # Errors
     /// As [`Tokenizer::encode`]; `ids` is then unchanged.
-    pub fn encode_into(
-        &self,
-        text: &str,
-        special: Special,
-        ids: &mut Vec<u32>,
-    ) -> Result<(), Error> {
+    pub fn encode_into(&self, text: &str, special: Special, ids: &mut Vec<u32>) -> Result<(), Error> {
         self.check(text, special)?;
         self.with_scratch(|scratch| self.encode_with(scratch, text, special, ids));
         Ok(())
@@ -130,10 +121,7 @@ impl Tokenizer {
         if special == Special::Refuse
             && let Some((offset, token, _)) = self.specials.find(text, 0)
         {
-            return Err(Error::SpecialToken {
-                token: token.to_owned(),
-                offset,
-            });
+            return Err(Error::SpecialToken { token: token.to_owned(), offset });
         }
         Ok(())
     }
@@ -201,11 +189,7 @@ impl Tokenizer {
             } else {
                 let work = &mut scratch.work;
                 work.symbols.clear();
-                work.symbols.extend(
-                    bytes[start..end]
-                        .iter()
-                        .map(|&byte| self.byte_ids[byte as usize]),
-                );
+                work.symbols.extend(bytes[start..end].iter().map(|&byte| self.byte_ids[byte as usize]));
                 self.merges.apply(work);
                 ids.extend_from_slice(&work.symbols);
                 if let Some(key) = key {
@@ -234,10 +218,7 @@ impl<'a, S> Share<'a, S> {
 
     fn new(texts: &'a [S], results: &'a mut [Vec<u32>]) -> Self {
         let parts = texts.chunks(Self::PART).zip(results.chunks_mut(Self::PART));
-        Self {
-            parts: parts.map(|part| Mutex::new(Some(part))).collect(),
-            next: AtomicUsize::new(0),
-        }
+        Self { parts: parts.map(|part| Mutex::new(Some(part))).collect(), next: AtomicUsize::new(0) }
     }
 
     fn parts(&self) -> usize {
@@ -246,10 +227,6 @@ impl<'a, S> Share<'a, S> {
 
     fn take(&self) -> Option<Part<'a, S>> {
         let at = self.next.fetch_add(1, Ordering::Relaxed);
-        self.parts
-            .get(at)?
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take()
+        self.parts.get(at)?.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }

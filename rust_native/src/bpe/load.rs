@@ -67,12 +67,7 @@ impl Tokenizer {
         let map = match json::parse(&read(vocabulary)?) {
             Ok(Value::Object(map)) => map,
             Ok(_) => {
-                return Err(problem(
-                    vocabulary,
-                    "file",
-                    "not a JSON object",
-                    "fetch it again",
-                ));
+                return Err(problem(vocabulary, "file", "not a JSON object", "fetch it again"));
             }
             Err(why) => {
                 let found = format!("not valid JSON: {why}");
@@ -85,11 +80,7 @@ impl Tokenizer {
         })?;
         let spelled = merge_lines(merges, &text)?;
         let specials = id_of(&map, END_OF_TEXT).map(|id| (END_OF_TEXT.to_owned(), id));
-        let source = Source {
-            vocabulary,
-            merges,
-            place: "line",
-        };
+        let source = Source { vocabulary, merges, place: "line" };
         assemble(&source, &map, &spelled, specials.into_iter().collect())
     }
 
@@ -99,14 +90,8 @@ impl Tokenizer {
     /// # Errors
     /// As [`Tokenizer::from_dir`].
     pub fn from_tokenizer_json(path: &Path) -> Result<Self, Error> {
-        let value = json::parse(&read(path)?).map_err(|why| {
-            problem(
-                path,
-                "file",
-                format!("not valid JSON: {why}"),
-                "fetch it again",
-            )
-        })?;
+        let value = json::parse(&read(path)?)
+            .map_err(|why| problem(path, "file", format!("not valid JSON: {why}"), "fetch it again"))?;
         tokenizer_json::load(path, &value)
     }
 }
@@ -120,14 +105,8 @@ fn merge_lines<'a>(path: &Path, text: &'a str) -> Result<Vec<SpelledMerge<'a>>, 
             continue;
         }
         match line.split_once(' ') {
-            Some((left, right))
-                if !left.is_empty() && !right.is_empty() && !right.contains(' ') =>
-            {
-                merges.push(SpelledMerge {
-                    left,
-                    right,
-                    number,
-                });
+            Some((left, right)) if !left.is_empty() && !right.is_empty() && !right.contains(' ') => {
+                merges.push(SpelledMerge { left, right, number });
             }
             _ => {
                 return Err(problem(
@@ -169,29 +148,15 @@ pub(super) fn assemble(
         };
         bytes.extend_from_slice(&token);
         starts.push(u32::try_from(bytes.len()).map_err(|_| {
-            bad_token(
-                source,
-                name,
-                "the tokens exceed 4 GiB".to_owned(),
-                "is this a vocabulary?",
-            )
+            bad_token(source, name, "the tokens exceed 4 GiB".to_owned(), "is this a vocabulary?")
         })?);
     }
     if let Some(byte) = byte_ids.iter().position(|&id| id == u32::MAX) {
         let name = alphabet::spell(&[byte as u8]);
         let found = format!("missing; byte {byte:#04x} could not be encoded");
-        return Err(bad_token(
-            source,
-            &name,
-            found,
-            "only complete byte-level BPE is supported",
-        ));
+        return Err(bad_token(source, &name, found, "only complete byte-level BPE is supported"));
     }
-    let ids: HashMap<&str, u32> = names
-        .iter()
-        .enumerate()
-        .map(|(id, name)| (*name, id as u32))
-        .collect();
+    let ids: HashMap<&str, u32> = names.iter().enumerate().map(|(id, name)| (*name, id as u32)).collect();
     let merges = checked_merges(source, spelled, &ids)?;
     let mut made = vec![false; names.len()];
     for &(_, _, result) in &merges {
@@ -222,12 +187,7 @@ fn dense<'a>(
     let mut place = |name: &'a str, id: usize| {
         if id >= merge::MAX_IDS - 1 {
             let found = format!("id {id}");
-            return Err(bad_token(
-                source,
-                name,
-                found,
-                "ids must be below 2,097,151",
-            ));
+            return Err(bad_token(source, name, found, "ids must be below 2,097,151"));
         }
         if names.len() <= id {
             names.resize(id + 1, None);
@@ -235,12 +195,7 @@ fn dense<'a>(
         match names[id].replace(name) {
             Some(other) if other != name => {
                 let found = format!("id {id}, which is also that of {}", quoted(other));
-                Err(bad_token(
-                    source,
-                    name,
-                    found,
-                    "the file is damaged: fetch it again",
-                ))
+                Err(bad_token(source, name, found, "the file is damaged: fetch it again"))
             }
             _ => Ok(()),
         }
@@ -248,12 +203,7 @@ fn dense<'a>(
     for (name, id) in vocabulary {
         let found = id.as_u64().and_then(|id| usize::try_from(id).ok());
         let Some(id) = found else {
-            return Err(bad_token(
-                source,
-                name,
-                format!("id {id}"),
-                "ids are integers from 0",
-            ));
+            return Err(bad_token(source, name, format!("id {id}"), "ids are integers from 0"));
         };
         place(name, id)?;
     }
@@ -271,12 +221,7 @@ fn dense<'a>(
         .map(|(id, name)| {
             name.ok_or_else(|| {
                 let found = format!("id {id} of {count} has no token");
-                problem(
-                    source.vocabulary,
-                    "vocabulary",
-                    found,
-                    "the file is damaged: fetch it again",
-                )
+                problem(source.vocabulary, "vocabulary", found, "the file is damaged: fetch it again")
             })
         })
         .collect()
@@ -291,18 +236,12 @@ fn checked_merges(
     let mut seen: HashMap<(u32, u32), usize> = HashMap::with_capacity(spelled.len());
     let mut merges = Vec::with_capacity(spelled.len());
     let mut joined = String::new();
-    for &SpelledMerge {
-        left,
-        right,
-        number,
-    } in spelled
-    {
+    for &SpelledMerge { left, right, number } in spelled {
         let item = format!("{} {number}", source.place);
         let find = |symbol: &str| {
             ids.get(symbol).copied().ok_or_else(|| {
                 let found = format!("{} is not in the vocabulary", quoted(symbol));
-                let remedy =
-                    "the file is truncated, or belongs to another vocabulary: fetch both again";
+                let remedy = "the file is truncated, or belongs to another vocabulary: fetch both again";
                 problem(source.merges, &item, found, remedy)
             })
         };
@@ -312,12 +251,7 @@ fn checked_merges(
         let merge = (find(left)?, find(right)?, find(&joined)?);
         if let Some(first) = seen.insert((merge.0, merge.1), number) {
             let found = format!("the same merge as {} {first}", source.place);
-            return Err(problem(
-                source.merges,
-                &item,
-                found,
-                "the file is damaged: fetch it again",
-            ));
+            return Err(problem(source.merges, &item, found, "the file is damaged: fetch it again"));
         }
         merges.push(merge);
     }
@@ -325,16 +259,11 @@ fn checked_merges(
 }
 
 pub(super) fn id_of(vocabulary: &Map<String, Value>, token: &str) -> Option<u32> {
-    vocabulary
-        .get(token)?
-        .as_u64()
-        .and_then(|id| u32::try_from(id).ok())
+    vocabulary.get(token)?.as_u64().and_then(|id| u32::try_from(id).ok())
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, Error> {
-    let size = fs::metadata(path)
-        .map_err(|e| Error::io(path, "read", e))?
-        .len();
+    let size = fs::metadata(path).map_err(|e| Error::io(path, "read", e))?.len();
     if size > MAX_BYTES {
         let found = format!("{size} bytes, above the bound of {MAX_BYTES}");
         return Err(problem(path, "file", found, "is this a vocabulary file?"));
@@ -352,21 +281,11 @@ fn quoted(text: &str) -> String {
 }
 
 fn bad_token(source: &Source<'_>, name: &str, found: String, remedy: &str) -> Error {
-    problem(
-        source.vocabulary,
-        &format!("token {}", quoted(name)),
-        found,
-        remedy,
-    )
+    problem(source.vocabulary, &format!("token {}", quoted(name)), found, remedy)
 }
 
 /// An [`Error::Vocabulary`] in short.
-pub(super) fn problem(
-    file: &Path,
-    item: &str,
-    found: impl Into<String>,
-    remedy: impl Into<String>,
-) -> Error {
+pub(super) fn problem(file: &Path, item: &str, found: impl Into<String>, remedy: impl Into<String>) -> Error {
     Error::Vocabulary {
         file: file.to_owned(),
         item: item.to_owned(),

@@ -125,13 +125,7 @@ impl Merges {
     }
 
     fn apply_long(&self, work: &mut Work) {
-        let Work {
-            symbols,
-            ranks,
-            next,
-            previous,
-            heap,
-        } = work;
+        let Work { symbols, ranks, next, previous, heap } = work;
         let n = symbols.len();
         const END: usize = usize::MAX;
         heap.clear();
@@ -142,13 +136,7 @@ impl Merges {
         ranks.clear();
         ranks.extend(symbols.windows(2).map(|pair| self.rank(pair[0], pair[1])));
         ranks.push(NONE);
-        heap.extend(
-            ranks
-                .iter()
-                .enumerate()
-                .filter(|&(_, &r)| r != NONE)
-                .map(|(at, &r)| Reverse((r, at))),
-        );
+        heap.extend(ranks.iter().enumerate().filter(|&(_, &r)| r != NONE).map(|(at, &r)| Reverse((r, at))));
         while let Some(Reverse((rank, at))) = heap.pop() {
             // An entry is stale once its left symbol has merged: then `ranks[at]` has moved on.
             if ranks[at] != rank {

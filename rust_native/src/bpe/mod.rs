@@ -84,10 +84,7 @@ impl Tokenizer {
             starts,
             byte_ids,
             merges: Merges::new(merges.iter().copied()),
-            pairs: merges
-                .iter()
-                .map(|&(left, right, _)| (left, right))
-                .collect(),
+            pairs: merges.iter().map(|&(left, right, _)| (left, right)).collect(),
             specials: Specials::new(specials),
             idle: Mutex::new(Vec::new()),
         }
@@ -107,17 +104,12 @@ impl Tokenizer {
 
     /// Special tokens and their ids, in order of id.
     pub fn special_tokens(&self) -> impl DoubleEndedIterator<Item = (&str, u32)> {
-        self.specials
-            .list
-            .iter()
-            .map(|(token, id)| (token.as_str(), *id))
+        self.specials.list.iter().map(|(token, id)| (token.as_str(), *id))
     }
 
     /// The id of a special token by its spelling.
     pub fn special_id(&self, token: &str) -> Option<u32> {
-        self.special_tokens()
-            .find(|(known, _)| *known == token)
-            .map(|(_, id)| id)
+        self.special_tokens().find(|(known, _)| *known == token).map(|(_, id)| id)
     }
 
     /// Whether `id` is a special token.
@@ -147,11 +139,7 @@ impl Specials {
                 first[byte as usize] = true;
             }
         }
-        Self {
-            list,
-            by_length,
-            first,
-        }
+        Self { list, by_length, first }
     }
 
     /// The first special token at or after byte `from`, the longest of several at one place: its start,
@@ -163,10 +151,7 @@ impl Specials {
         let bytes = text.as_bytes();
         let mut at = from;
         loop {
-            at += bytes
-                .get(at..)?
-                .iter()
-                .position(|&byte| self.first[byte as usize])?;
+            at += bytes.get(at..)?.iter().position(|&byte| self.first[byte as usize])?;
             for &i in &self.by_length {
                 let (token, id) = &self.list[i];
                 if bytes[at..].starts_with(token.as_bytes()) {

@@ -29,12 +29,7 @@ pub(super) fn load(path: &Path, value: &Value) -> Result<Tokenizer, Error> {
     };
     file.byte_level(splitter, "pre_tokenizer")?;
     if splitter.get("add_prefix_space") != Some(&Value::Bool(false)) {
-        return Err(problem(
-            path,
-            "pre_tokenizer.add_prefix_space",
-            "not false",
-            KIND,
-        ));
+        return Err(problem(path, "pre_tokenizer.add_prefix_space", "not false", KIND));
     }
     if let Some(Value::Bool(false)) = splitter.get("use_regex") {
         return Err(problem(path, "pre_tokenizer.use_regex", "false", KIND));
@@ -49,11 +44,7 @@ pub(super) fn load(path: &Path, value: &Value) -> Result<Tokenizer, Error> {
     let vocabulary = file.object(model.get("vocab").unwrap_or(&Value::Null), "model.vocab")?;
     let merges = file.merges(model)?;
     let specials = file.added_tokens(top)?;
-    let source = Source {
-        vocabulary: path,
-        merges: path,
-        place: "merge",
-    };
+    let source = Source { vocabulary: path, merges: path, place: "merge" };
     assemble(&source, vocabulary, &merges, specials)
 }
 
@@ -69,9 +60,7 @@ struct Parts<'a> {
 
 impl Parts<'_> {
     fn object<'v>(&self, value: &'v Value, item: &str) -> Result<&'v Map<String, Value>, Error> {
-        value
-            .as_object()
-            .ok_or_else(|| problem(self.path, item, "missing or not an object", KIND))
+        value.as_object().ok_or_else(|| problem(self.path, item, "missing or not an object", KIND))
     }
 
     /// Names what was found: its `type` if it has one.
@@ -102,19 +91,10 @@ impl Parts<'_> {
             let found = format!("type {}", kind.as_str().unwrap_or("that is no text"));
             return Err(problem(self.path, "model", found, KIND));
         }
-        for field in [
-            "dropout",
-            "unk_token",
-            "continuing_subword_prefix",
-            "end_of_word_suffix",
-        ] {
+        for field in ["dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix"] {
             let empty = |value: &&Value| value.as_str() != Some("") && value.as_f64() != Some(0.0);
             if let Some(value) = present(model, field).filter(empty) {
-                return Err(self.refuse(
-                    &format!("model.{field}"),
-                    value,
-                    "only null is supported",
-                ));
+                return Err(self.refuse(&format!("model.{field}"), value, "only null is supported"));
             }
         }
         for field in ["byte_fallback", "ignore_merges"] {
@@ -129,12 +109,7 @@ impl Parts<'_> {
     /// Merges are spelled `"a b"` in older files and `["a", "b"]` in newer ones.
     fn merges<'v>(&self, model: &'v Map<String, Value>) -> Result<Vec<SpelledMerge<'v>>, Error> {
         let Some(list) = model.get("merges").and_then(Value::as_array) else {
-            return Err(problem(
-                self.path,
-                "model.merges",
-                "missing or not a list",
-                KIND,
-            ));
+            return Err(problem(self.path, "model.merges", "missing or not a list", KIND));
         };
         let spelled = |(number, merge): (usize, &'v Value)| {
             let pair = match merge {
@@ -149,11 +124,7 @@ impl Parts<'_> {
                 let item = format!("merge {number}");
                 return Err(self.refuse(&item, merge, "a merge is two tokens"));
             };
-            Ok(SpelledMerge {
-                left,
-                right,
-                number,
-            })
+            Ok(SpelledMerge { left, right, number })
         };
         list.iter().enumerate().map(spelled).collect()
     }
@@ -167,10 +138,7 @@ impl Parts<'_> {
         for (i, token) in list.iter().enumerate() {
             let item = format!("added token {i}");
             let content = token.get("content").and_then(Value::as_str);
-            let id = token
-                .get("id")
-                .and_then(Value::as_u64)
-                .and_then(|id| u32::try_from(id).ok());
+            let id = token.get("id").and_then(Value::as_u64).and_then(|id| u32::try_from(id).ok());
             let Some((content, id)) = content.filter(|text| !text.is_empty()).zip(id) else {
                 return Err(self.refuse(&item, token, "it needs a non-empty content and an id"));
             };
@@ -180,10 +148,7 @@ impl Parts<'_> {
                     return Err(problem(self.path, &item, found, "only false is supported"));
                 }
             }
-            if tokens
-                .iter()
-                .any(|(other, known)| other == content || *known == id)
-            {
+            if tokens.iter().any(|(other, known)| other == content || *known == id) {
                 let found = format!("{content:?} (id {id}) is given twice");
                 return Err(problem(self.path, &item, found, "keep one of the two"));
             }

@@ -66,14 +66,10 @@ impl Tokenizer {
                 ascii_json(token)
             ));
         }
-        let entries = (0..self.vocabulary_size() as u32)
-            .map(|id| format!("{}:{id}", ascii_json(&self.spelling(id))));
+        let entries =
+            (0..self.vocabulary_size() as u32).map(|id| format!("{}:{id}", ascii_json(&self.spelling(id))));
         let merges = self.pairs.iter().map(|&(left, right)| {
-            format!(
-                "[{},{}]",
-                ascii_json(&self.spelling(left)),
-                ascii_json(&self.spelling(right))
-            )
+            format!("[{},{}]", ascii_json(&self.spelling(left)), ascii_json(&self.spelling(right)))
         });
         let part = "\"add_prefix_space\":false,\"trim_offsets\":true,\"use_regex\":true";
         format!(

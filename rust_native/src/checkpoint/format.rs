@@ -112,46 +112,29 @@ pub fn parse(bytes: &[u8], path: &Path) -> Result<Layout, Error> {
     let length = u64::from_le_bytes(*prefix);
     if length > MAX_HEADER {
         let found = format!("{length} bytes, above the format's bound of {MAX_HEADER}");
-        return Err(problem(
-            path,
-            "header length",
-            found,
-            "is this a safetensors file?",
-        ));
+        return Err(problem(path, "header length", found, "is this a safetensors file?"));
     }
-    let (header, data) = usize::try_from(length)
-        .ok()
-        .and_then(|length| rest.split_at_checked(length))
-        .ok_or_else(|| {
+    let (header, data) =
+        usize::try_from(length).ok().and_then(|length| rest.split_at_checked(length)).ok_or_else(|| {
             let found = format!("{length} bytes, but only {} follow", rest.len());
             problem(path, "header length", found, AGAIN)
         })?;
     if header.first() != Some(&b'{') {
         return Err(problem(path, "header", "does not begin with `{`", AGAIN));
     }
-    let Header(entries) = serde_json::from_slice(header).map_err(|why| {
-        problem(
-            path,
-            "header",
-            format!("not a valid safetensors header: {why}"),
-            AGAIN,
-        )
-    })?;
+    let Header(entries) = serde_json::from_slice(header)
+        .map_err(|why| problem(path, "header", format!("not a valid safetensors header: {why}"), AGAIN))?;
     let mut tensors = entries
         .into_iter()
         .map(|(name, entry)| check_tensor(path, name, entry))
         .collect::<Result<Vec<_>, _>>()?;
     tensors.sort_by(|a, b| (a.start, a.end, &a.name).cmp(&(b.start, b.end, &b.name)));
     check_tiling(path, &tensors, data.len())?;
-    Ok(Layout {
-        data: 8 + header.len(),
-        tensors,
-    })
+    Ok(Layout { data: 8 + header.len(), tensors })
 }
 
 fn check_tensor(path: &Path, name: String, entry: Entry) -> Result<Tensor, Error> {
-    let bad =
-        |found: String, remedy: &str| problem(path, &format!("tensor `{name}`"), found, remedy);
+    let bad = |found: String, remedy: &str| problem(path, &format!("tensor `{name}`"), found, remedy);
     let Some((dtype, size)) = Dtype::of(&entry.dtype) else {
         let found = format!("unknown type {:?}", entry.dtype);
         return Err(bad(found, "save the model as F32, F16 or BF16"));
@@ -167,10 +150,7 @@ fn check_tensor(path: &Path, name: String, entry: Entry) -> Result<Tensor, Error
     };
     let [start, end] = entry.data_offsets;
     let Some(length) = end.checked_sub(start) else {
-        return Err(bad(
-            format!("offsets [{start}, {end}] run backwards"),
-            "the file is damaged",
-        ));
+        return Err(bad(format!("offsets [{start}, {end}] run backwards"), "the file is damaged"));
     };
     if length != expected {
         let found = format!(
@@ -179,22 +159,11 @@ fn check_tensor(path: &Path, name: String, entry: Entry) -> Result<Tensor, Error
         );
         return Err(bad(found, "the file is damaged"));
     }
-    let address = |n: u64| {
-        usize::try_from(n).map_err(|_| bad(format!("offset or size {n}"), "use a 64-bit system"))
-    };
-    let shape = entry
-        .shape
-        .iter()
-        .map(|&dim| address(dim))
-        .collect::<Result<_, _>>()?;
+    let address =
+        |n: u64| usize::try_from(n).map_err(|_| bad(format!("offset or size {n}"), "use a 64-bit system"));
+    let shape = entry.shape.iter().map(|&dim| address(dim)).collect::<Result<_, _>>()?;
     let (start, end) = (address(start)?, address(end)?);
-    Ok(Tensor {
-        name,
-        dtype,
-        shape,
-        start,
-        end,
-    })
+    Ok(Tensor { name, dtype, shape, start, end })
 }
 
 /// Sorted tensors must tile `0..length`.
@@ -204,44 +173,21 @@ fn check_tiling(path: &Path, tensors: &[Tensor], length: usize) -> Result<(), Er
         let item = format!("tensor `{}`", tensor.name);
         if tensor.end > length {
             let found = format!("ends at byte {}, but the data has {length}", tensor.end);
-            return Err(problem(
-                path,
-                &item,
-                found,
-                "the file is truncated: fetch it again",
-            ));
+            return Err(problem(path, &item, found, "the file is truncated: fetch it again"));
         }
         if tensor.start < at {
-            let found = format!(
-                "begins at byte {}, inside another that ends at {at}",
-                tensor.start
-            );
-            return Err(problem(
-                path,
-                &item,
-                found,
-                "the file is damaged: fetch it again",
-            ));
+            let found = format!("begins at byte {}, inside another that ends at {at}", tensor.start);
+            return Err(problem(path, &item, found, "the file is damaged: fetch it again"));
         }
         if tensor.start > at {
             let found = format!("begins at byte {}, leaving a hole from {at}", tensor.start);
-            return Err(problem(
-                path,
-                &item,
-                found,
-                "the file is damaged: fetch it again",
-            ));
+            return Err(problem(path, &item, found, "the file is damaged: fetch it again"));
         }
         at = tensor.end;
     }
     if at < length {
         let found = format!("{} bytes after the last tensor", length - at);
-        return Err(problem(
-            path,
-            "data",
-            found,
-            "the file is damaged: fetch it again",
-        ));
+        return Err(problem(path, "data", found, "the file is damaged: fetch it again"));
     }
     Ok(())
 }

@@ -5,22 +5,12 @@
 
 /// Reads f32 from any alignment.
 pub(super) fn f32_from_le(bytes: &[u8]) -> Vec<f32> {
-    bytes
-        .as_chunks::<4>()
-        .0
-        .iter()
-        .map(|&four| f32::from_le_bytes(four))
-        .collect()
+    bytes.as_chunks::<4>().0.iter().map(|&four| f32::from_le_bytes(four)).collect()
 }
 
 /// Widens f16.
 pub(super) fn f32_from_f16(bytes: &[u8]) -> Vec<f32> {
-    bytes
-        .as_chunks::<2>()
-        .0
-        .iter()
-        .map(|&two| widen(u16::from_le_bytes(two)))
-        .collect()
+    bytes.as_chunks::<2>().0.iter().map(|&two| widen(u16::from_le_bytes(two))).collect()
 }
 
 /// Widens bf16: the upper half of an f32.

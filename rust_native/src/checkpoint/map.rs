@@ -25,10 +25,7 @@ impl MappedFile {
     /// Maps and validates `path`.
     pub(super) fn open(path: &Path) -> Result<Self, Error> {
         let file = File::open(path).map_err(|e| Error::io(path, "open", e))?;
-        let length = file
-            .metadata()
-            .map_err(|e| Error::io(path, "read", e))?
-            .len();
+        let length = file.metadata().map_err(|e| Error::io(path, "read", e))?.len();
         // An empty file cannot be mapped; `parse` has the words for it.
         let map = if length == 0 {
             None
@@ -39,11 +36,7 @@ impl MappedFile {
             Some(unsafe { Mmap::map(&file) }.map_err(|e| Error::io(path, "map", e))?)
         };
         let layout = format::parse(map.as_deref().unwrap_or_default(), path)?;
-        Ok(Self {
-            path: path.to_owned(),
-            map,
-            layout,
-        })
+        Ok(Self { path: path.to_owned(), map, layout })
     }
 
     pub(super) fn path(&self) -> &Path {

@@ -51,21 +51,13 @@ impl Checkpoint {
         let single = dir.join(WEIGHTS_FILE);
         let index = dir.join(INDEX_FILE);
         let listed = if single.exists() {
-            vec![shards::Shard {
-                path: single,
-                expected: None,
-            }]
+            vec![shards::Shard { path: single, expected: None }]
         } else if index.exists() {
             shards::read_index(dir, &index)?
         } else {
             return Err(no_weights(dir));
         };
-        let mut opened = Self {
-            config,
-            dir: dir.to_owned(),
-            files: Vec::new(),
-            tensors: HashMap::new(),
-        };
+        let mut opened = Self { config, dir: dir.to_owned(), files: Vec::new(), tensors: HashMap::new() };
         for shard in listed {
             opened.add(shard)?;
         }
@@ -104,8 +96,9 @@ impl Checkpoint {
         let (file, tensor) = self.find(name, shape)?;
         let bytes = &file.data()[tensor.start..tensor.end];
         Ok(match tensor.dtype {
-            Dtype::F32 => map::f32_view(bytes)
-                .map_or_else(|| Cow::Owned(half::f32_from_le(bytes)), Cow::Borrowed),
+            Dtype::F32 => {
+                map::f32_view(bytes).map_or_else(|| Cow::Owned(half::f32_from_le(bytes)), Cow::Borrowed)
+            }
             Dtype::F16 => Cow::Owned(half::f32_from_f16(bytes)),
             Dtype::Bf16 => Cow::Owned(half::f32_from_bf16(bytes)),
             Dtype::Other(_) => return Err(wrong_dtype(file.path(), name, tensor)),
@@ -114,10 +107,7 @@ impl Checkpoint {
 
     fn find(&self, name: &str, shape: &[usize]) -> Result<(&MappedFile, &Tensor), Error> {
         let Some((file, tensor)) = self.tensors.get(name) else {
-            let file = self
-                .files
-                .first()
-                .map_or(self.dir.as_path(), MappedFile::path);
+            let file = self.files.first().map_or(self.dir.as_path(), MappedFile::path);
             return Err(problem(
                 file,
                 &format!("tensor `{name}`"),
@@ -142,10 +132,7 @@ impl Checkpoint {
         let slot = self.files.len();
         shard.check(file.tensors())?;
         for tensor in file.tensors() {
-            let name = tensor
-                .name
-                .strip_prefix("transformer.")
-                .unwrap_or(&tensor.name);
+            let name = tensor.name.strip_prefix("transformer.").unwrap_or(&tensor.name);
             if let Some((other, _)) = self.tensors.get(name) {
                 let other = self.files.get(*other).map_or(file.path(), MappedFile::path);
                 return Err(problem(
@@ -194,9 +181,7 @@ impl Checkpoint {
 /// tasks do not concern us.
 fn belongs_to_transformer(name: &str) -> bool {
     let buffer = name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias");
-    let part = ["h.", "wte.", "wpe.", "ln_f."]
-        .iter()
-        .any(|prefix| name.starts_with(prefix));
+    let part = ["h.", "wte.", "wpe.", "ln_f."].iter().any(|prefix| name.starts_with(prefix));
     part && !buffer
 }
 
@@ -206,12 +191,7 @@ fn no_weights(dir: &Path) -> Error {
     } else {
         "point to a folder in Hugging Face layout, or write one with `gpt2 init`"
     };
-    problem(
-        dir,
-        "weights",
-        format!("neither {WEIGHTS_FILE} nor {INDEX_FILE}"),
-        remedy,
-    )
+    problem(dir, "weights", format!("neither {WEIGHTS_FILE} nor {INDEX_FILE}"), remedy)
 }
 
 fn wrong_dtype(path: &Path, name: &str, tensor: &Tensor) -> Error {

@@ -33,12 +33,7 @@ impl Shard {
             if !found.contains(name.as_str()) {
                 let item = format!("tensor `{name}`");
                 let why = "promised by the index, but not in this shard";
-                return Err(problem(
-                    &self.path,
-                    &item,
-                    why,
-                    "fetch the shard and the index again",
-                ));
+                return Err(problem(&self.path, &item, why, "fetch the shard and the index again"));
             }
         }
         match found.iter().find(|name| !expected.contains(**name)) {
@@ -55,50 +50,27 @@ impl Shard {
 
 /// Reads `model.safetensors.index.json` and checks that every shard it names is there.
 pub(super) fn read_index(dir: &Path, path: &Path) -> Result<Vec<Shard>, Error> {
-    let size = fs::metadata(path)
-        .map_err(|e| Error::io(path, "read", e))?
-        .len();
+    let size = fs::metadata(path).map_err(|e| Error::io(path, "read", e))?.len();
     if size > MAX_INDEX {
         let found = format!("{size} bytes, above the bound of {MAX_INDEX}");
         return Err(problem(path, "index", found, "is this an index file?"));
     }
     let text = fs::read(path).map_err(|e| Error::io(path, "read", e))?;
-    let value = json::parse(&text).map_err(|why| {
-        problem(
-            path,
-            "index",
-            format!("not valid JSON: {why}"),
-            "fetch the index again",
-        )
-    })?;
+    let value = json::parse(&text)
+        .map_err(|why| problem(path, "index", format!("not valid JSON: {why}"), "fetch the index again"))?;
     let Some(Value::Object(map)) = value.get("weight_map") else {
-        return Err(problem(
-            path,
-            "weight_map",
-            "missing or not an object",
-            "fetch the index again",
-        ));
+        return Err(problem(path, "weight_map", "missing or not an object", "fetch the index again"));
     };
     let mut shards: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
     for (tensor, file) in map {
         let Some(file) = file.as_str() else {
             let item = format!("weight_map of `{tensor}`");
-            return Err(problem(
-                path,
-                &item,
-                format!("{file}, not a file name"),
-                "fetch the index again",
-            ));
+            return Err(problem(path, &item, format!("{file}, not a file name"), "fetch the index again"));
         };
         if !is_plain_name(file) {
             let item = format!("weight_map of `{tensor}`");
             let found = format!("shard {file:?}");
-            return Err(problem(
-                path,
-                &item,
-                found,
-                "name a .safetensors file beside the index",
-            ));
+            return Err(problem(path, &item, found, "name a .safetensors file beside the index"));
         }
         shards.entry(file).or_default().insert(tensor.clone());
     }
@@ -107,25 +79,12 @@ pub(super) fn read_index(dir: &Path, path: &Path) -> Result<Vec<Shard>, Error> {
         let shard = dir.join(file);
         if !shard.is_file() {
             let found = format!("shard {file} is missing");
-            return Err(problem(
-                path,
-                "weight_map",
-                found,
-                "fetch that file into the same folder",
-            ));
+            return Err(problem(path, "weight_map", found, "fetch that file into the same folder"));
         }
-        list.push(Shard {
-            path: shard,
-            expected: Some(expected),
-        });
+        list.push(Shard { path: shard, expected: Some(expected) });
     }
     if list.is_empty() {
-        return Err(problem(
-            path,
-            "weight_map",
-            "names no shard",
-            "fetch the index again",
-        ));
+        return Err(problem(path, "weight_map", "names no shard", "fetch the index again"));
     }
     Ok(list)
 }

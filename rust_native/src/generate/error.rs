@@ -35,9 +35,7 @@ pub enum GenerateError {
         vocab: usize,
     },
     /// A batch that does not fit the cache.
-    #[error(
-        "{found} sequences for a cache made for {limit}; make the cache for at least as many as are run"
-    )]
+    #[error("{found} sequences for a cache made for {limit}; make the cache for at least as many as are run")]
     BatchMismatch {
         /// Sequences asked for.
         found: usize,
@@ -65,10 +63,6 @@ impl GenerateError {
         value: impl std::fmt::Display,
         remedy: &'static str,
     ) -> GenerateError {
-        GenerateError::BadSampling {
-            field,
-            value: value.to_string(),
-            remedy,
-        }
+        GenerateError::BadSampling { field, value: value.to_string(), remedy }
     }
 }

@@ -103,20 +103,14 @@ impl Gpt2 {
         mut on_token: impl FnMut(usize, u32, f32) -> ControlFlow<()>,
     ) -> Result<Vec<Generated>, GenerateError> {
         self.check(prompts, options)?;
-        let Strategy::Beam {
-            beams,
-            length_penalty,
-        } = options.strategy
-        else {
+        let Strategy::Beam { beams, length_penalty } = options.strategy else {
             return Loop::new(self, prompts, options)?.run(&mut on_token);
         };
         let mut results = Vec::with_capacity(prompts.len());
         for (sequence, prompt) in prompts.iter().enumerate() {
             let mut best = beam::search(self, prompt, options, beams, length_penalty)?;
             let tokens = best.ids.iter().zip(&best.logprobs);
-            let ended = tokens
-                .clone()
-                .position(|(&id, &lp)| on_token(sequence, id, lp).is_break());
+            let ended = tokens.clone().position(|(&id, &lp)| on_token(sequence, id, lp).is_break());
             if let Some(at) = ended {
                 best.ids.truncate(at + 1);
                 best.logprobs.truncate(at + 1);
@@ -131,30 +125,19 @@ impl Gpt2 {
         let (vocab, limit) = (self.config().vocab_size, self.config().n_positions);
         let new = options.max_new_tokens;
         if new == 0 {
-            return Err(GenerateError::option(
-                "max_new_tokens",
-                0,
-                "ask for at least one token",
-            ));
+            return Err(GenerateError::option("max_new_tokens", 0, "ask for at least one token"));
         }
         check_penalty(options.repetition_penalty)?;
         match options.strategy {
             Strategy::Greedy => {}
             Strategy::Sample(sampling) => sampling.check()?,
-            Strategy::Beam {
-                beams,
-                length_penalty,
-            } => {
+            Strategy::Beam { beams, length_penalty } => {
                 if beams == 0 {
                     return Err(GenerateError::option("beams", 0, "use at least one beam"));
                 }
                 if !length_penalty.is_finite() {
                     let remedy = "use a finite exponent; 1 is the mean log-probability";
-                    return Err(GenerateError::option(
-                        "length_penalty",
-                        length_penalty,
-                        remedy,
-                    ));
+                    return Err(GenerateError::option("length_penalty", length_penalty, remedy));
                 }
             }
         }
@@ -166,11 +149,7 @@ impl Gpt2 {
                 return Err(GenerateError::EmptyPrompt { index });
             }
             if prompt.len().saturating_add(new) > limit {
-                return Err(GenerateError::ContextOverflow {
-                    prompt: prompt.len(),
-                    new,
-                    limit,
-                });
+                return Err(GenerateError::ContextOverflow { prompt: prompt.len(), new, limit });
             }
         }
         let mut tokens = prompts.iter().copied().flatten().chain(&options.stop);
@@ -204,11 +183,7 @@ impl<'a> Loop<'a> {
     ) -> Result<Loop<'a>, GenerateError> {
         let longest = prompts.iter().map(|prompt| prompt.len()).max().unwrap_or(0);
         let capacity = longest + options.max_new_tokens;
-        let empty = Generated {
-            ids: Vec::new(),
-            logprobs: Vec::new(),
-            finish: Finish::Length,
-        };
+        let empty = Generated { ids: Vec::new(), logprobs: Vec::new(), finish: Finish::Length };
         Ok(Loop {
             model,
             options,
@@ -251,10 +226,7 @@ impl<'a> Loop<'a> {
             let whole: Vec<&[u32]> = self.active.iter().map(|&s| texts[s].as_slice()).collect();
             model.prefill(cache, &whole)?;
         } else {
-            let newest = self
-                .active
-                .iter()
-                .map(|&s| (s, texts[s][texts[s].len() - 1]));
+            let newest = self.active.iter().map(|&s| (s, texts[s][texts[s].len() - 1]));
             model.decode_some(cache, newest)?;
         }
         Ok(())
@@ -275,12 +247,7 @@ impl<'a> Loop<'a> {
         } else {
             self.scores.clear();
             self.scores.extend_from_slice(logits);
-            penalise(
-                &mut self.scores,
-                &self.texts[sequence],
-                penalty,
-                &mut self.seen,
-            );
+            penalise(&mut self.scores, &self.texts[sequence], penalty, &mut self.seen);
             &self.scores
         };
         let id = match &self.options.strategy {

@@ -18,17 +18,9 @@ impl<'m> Stepper<'m> {
     ///
     /// # Errors
     /// As [`Cache::new`].
-    pub fn new(
-        model: &'m Gpt2,
-        batch: usize,
-        capacity: usize,
-    ) -> Result<Stepper<'m>, GenerateError> {
+    pub fn new(model: &'m Gpt2, batch: usize, capacity: usize) -> Result<Stepper<'m>, GenerateError> {
         let cache = Cache::new(model.config(), batch, capacity)?;
-        Ok(Stepper {
-            model,
-            cache,
-            tokens: Vec::with_capacity(batch),
-        })
+        Ok(Stepper { model, cache, tokens: Vec::with_capacity(batch) })
     }
 
     /// Begins anew with one prompt per sequence; gives the first new token of each.

@@ -21,11 +21,7 @@ const VARIABLE: &str = "ASSAY_CACHE_DIR";
 /// # Errors
 /// [`Error::Argument`] if none of the variables is set.
 pub fn cache_dir() -> Result<PathBuf, Error> {
-    let set = |name: &str| {
-        env::var_os(name)
-            .filter(|value| !value.is_empty())
-            .map(PathBuf::from)
-    };
+    let set = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     set(VARIABLE)
         .or_else(|| set("XDG_CACHE_HOME").map(|dir| dir.join("assay")))
         .or_else(|| set("HOME").map(|dir| dir.join(".cache").join("assay")))

@@ -77,10 +77,7 @@ pub fn write_model_with(
         ));
     }
     write_json(&dir.join(CONFIG_FILE), &config_json(config))?;
-    write_json(
-        &dir.join("generation_config.json"),
-        &generation_json(config),
-    )?;
+    write_json(&dir.join("generation_config.json"), &generation_json(config))?;
 
     let tensors = sorted_tensors(config);
     let header = header(&tensors);
@@ -106,11 +103,7 @@ pub fn write_model_with(
         }
     }
     let path = file.finish()?;
-    Ok(Written {
-        path,
-        bytes: total,
-        sha256: hex(&digest.finalize()),
-    })
+    Ok(Written { path, bytes: total, sha256: hex(&digest.finalize()) })
 }
 
 /// How a tensor's elements are drawn.
@@ -135,11 +128,7 @@ fn sorted_tensors(config: &Config) -> Vec<Planned> {
         .map(|(bare, shape)| Planned {
             elements: shape.iter().product(),
             draw: draw(&bare, config),
-            name: if bare == "lm_head.weight" {
-                bare
-            } else {
-                format!("transformer.{bare}")
-            },
+            name: if bare == "lm_head.weight" { bare } else { format!("transformer.{bare}") },
             shape,
         })
         .collect();

@@ -139,10 +139,7 @@ mod tests {
         ];
         for (p, expected) in cases {
             let found = quantile(p);
-            assert!(
-                (found - expected).abs() <= 4e-16 * expected.abs().max(0.1),
-                "{p}: {found} {expected}"
-            );
+            assert!((found - expected).abs() <= 4e-16 * expected.abs().max(0.1), "{p}: {found} {expected}");
         }
         assert_eq!(quantile(0.5), 0.0);
     }
@@ -157,10 +154,7 @@ mod tests {
     fn logarithm_is_as_good_as_the_library() {
         for i in 1..4000 {
             let x = f64::from(i) * f64::from(i) / 4e6;
-            assert!(
-                (ln(x) - x.ln()).abs() <= 4e-16 * x.ln().abs().max(1e-3),
-                "{x}"
-            );
+            assert!((ln(x) - x.ln()).abs() <= 4e-16 * x.ln().abs().max(1e-3), "{x}");
         }
     }
 }

@@ -13,10 +13,7 @@ pub struct Philox {
 impl Philox {
     /// The stream numbered `stream` of `seed`. Streams of one seed share no block.
     pub fn new(seed: u64, stream: u64) -> Self {
-        Self {
-            key: halves(seed),
-            stream: halves(stream),
-        }
+        Self { key: halves(seed), stream: halves(stream) }
     }
 
     /// Block `index`: four words, each uniform over all 2^32 values.
@@ -32,10 +29,7 @@ fn philox(mut key: [u32; 2], mut c: [u32; 4]) -> [u32; 4] {
         let [low0, high0] = halves(u64::from(c[0]) * 0xD251_1F53);
         let [low1, high1] = halves(u64::from(c[2]) * 0xCD9E_8D57);
         c = [high1 ^ c[1] ^ key[0], low1, high0 ^ c[3] ^ key[1], low0];
-        key = [
-            key[0].wrapping_add(0x9E37_79B9),
-            key[1].wrapping_add(0xBB67_AE85),
-        ];
+        key = [key[0].wrapping_add(0x9E37_79B9), key[1].wrapping_add(0xBB67_AE85)];
     }
     c
 }
@@ -52,16 +46,8 @@ mod tests {
     #[test]
     fn known_answers() {
         let cases = [
-            (
-                [0; 2],
-                [0; 4],
-                [0x6627_e8d5, 0xe169_c58d, 0xbc57_ac4c, 0x9b00_dbd8],
-            ),
-            (
-                [u32::MAX; 2],
-                [u32::MAX; 4],
-                [0x408f_276d, 0x41c8_3b0e, 0xa20b_c7c6, 0x6d54_51fd],
-            ),
+            ([0; 2], [0; 4], [0x6627_e8d5, 0xe169_c58d, 0xbc57_ac4c, 0x9b00_dbd8]),
+            ([u32::MAX; 2], [u32::MAX; 4], [0x408f_276d, 0x41c8_3b0e, 0xa20b_c7c6, 0x6d54_51fd]),
             (
                 [0xa409_3822, 0x299f_31d0],
                 [0x243f_6a88, 0x85a3_08d3, 0x1319_8a2e, 0x0370_7344],

@@ -25,24 +25,16 @@ impl Replacement {
         let unique = NEXT.fetch_add(1, Ordering::Relaxed);
         let temporary = path.with_file_name(format!(".{name}.{}.{unique}.tmp", std::process::id()));
         let file = File::create_new(&temporary).map_err(|e| Error::io(path, "create", e))?;
-        Ok(Self {
-            file,
-            temporary,
-            path: path.to_owned(),
-        })
+        Ok(Self { file, temporary, path: path.to_owned() })
     }
 
     pub(super) fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        self.file
-            .write_all(bytes)
-            .map_err(|e| Error::io(&self.path, "write", e))
+        self.file.write_all(bytes).map_err(|e| Error::io(&self.path, "write", e))
     }
 
     /// Renames into place and returns the final path.
     pub(super) fn finish(mut self) -> Result<PathBuf, Error> {
-        self.file
-            .flush()
-            .map_err(|e| Error::io(&self.path, "write", e))?;
+        self.file.flush().map_err(|e| Error::io(&self.path, "write", e))?;
         fs::rename(&self.temporary, &self.path).map_err(|e| Error::io(&self.path, "rename", e))?;
         Ok(self.path.clone())
     }

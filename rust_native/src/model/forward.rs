@@ -22,23 +22,13 @@ impl Gpt2 {
     /// # Errors
     /// An empty prompt, a token outside the vocabulary, a prompt longer than the cache's capacity,
     /// or more prompts than the cache has sequences. The cache is then empty.
-    pub fn prefill<'c>(
-        &self,
-        cache: &'c mut Cache,
-        prompts: &[&[u32]],
-    ) -> Result<&'c [f32], GenerateError> {
+    pub fn prefill<'c>(&self, cache: &'c mut Cache, prompts: &[&[u32]]) -> Result<&'c [f32], GenerateError> {
         cache.reset();
         self.check_prompts(cache, prompts)?;
         let c = self.config.n_embd;
         let total: usize = prompts.iter().map(|prompt| prompt.len()).sum();
-        cache
-            .work
-            .fit(&self.config, total.min(CHUNK).max(prompts.len()));
-        let mut next = Chunks {
-            prompts,
-            sequence: 0,
-            start: 0,
-        };
+        cache.work.fit(&self.config, total.min(CHUNK).max(prompts.len()));
+        let mut next = Chunks { prompts, sequence: 0, start: 0 };
         while next.fill(cache) {
             self.blocks(cache);
             let work = &mut cache.work;
@@ -61,16 +51,9 @@ impl Gpt2 {
     /// # Errors
     /// A number of tokens other than the cache's batch, a token outside the vocabulary, or a full
     /// sequence. The cache is then unchanged.
-    pub fn decode<'c>(
-        &self,
-        cache: &'c mut Cache,
-        tokens: &[u32],
-    ) -> Result<&'c [f32], GenerateError> {
+    pub fn decode<'c>(&self, cache: &'c mut Cache, tokens: &[u32]) -> Result<&'c [f32], GenerateError> {
         if tokens.len() != cache.batch() {
-            return Err(GenerateError::BatchMismatch {
-                found: tokens.len(),
-                limit: cache.batch(),
-            });
+            return Err(GenerateError::BatchMismatch { found: tokens.len(), limit: cache.batch() });
         }
         self.decode_some(cache, tokens.iter().copied().enumerate())
     }
@@ -91,19 +74,12 @@ impl Gpt2 {
         let (capacity, batch) = (cache.capacity(), cache.batch());
         for (sequence, token) in tokens.clone() {
             if sequence >= batch {
-                return Err(GenerateError::BatchMismatch {
-                    found: sequence + 1,
-                    limit: batch,
-                });
+                return Err(GenerateError::BatchMismatch { found: sequence + 1, limit: batch });
             }
             self.check_token(token)?;
             let len = cache.lengths[sequence];
             if len == capacity {
-                return Err(GenerateError::ContextOverflow {
-                    prompt: len,
-                    new: 1,
-                    limit: capacity,
-                });
+                return Err(GenerateError::ContextOverflow { prompt: len, new: 1, limit: capacity });
             }
         }
         let work = &mut cache.work;
@@ -112,12 +88,7 @@ impl Gpt2 {
         for (row, (sequence, token)) in tokens.enumerate() {
             let start = cache.lengths[sequence];
             work.at.push((token, start as u32));
-            work.spans.push(Span {
-                sequence,
-                start,
-                row,
-                rows: 1,
-            });
+            work.spans.push(Span { sequence, start, row, rows: 1 });
             cache.lengths[sequence] = start + 1;
         }
         self.blocks(cache);
@@ -134,20 +105,12 @@ impl Gpt2 {
     /// As [`Gpt2::prefill`].
     pub fn logits_all(&self, tokens: &[u32]) -> Result<Vec<f32>, GenerateError> {
         let (c, v) = (self.config.n_embd, self.config.vocab_size);
-        let mut cache = Cache::new(
-            &self.config,
-            1,
-            tokens.len().clamp(1, self.config.n_positions),
-        )?;
+        let mut cache = Cache::new(&self.config, 1, tokens.len().clamp(1, self.config.n_positions))?;
         let prompts = [tokens];
         self.check_prompts(&cache, &prompts)?;
         cache.work.fit(&self.config, tokens.len().min(CHUNK));
         let mut logits = vec![0.0; tokens.len() * v];
-        let mut next = Chunks {
-            prompts: &prompts,
-            sequence: 0,
-            start: 0,
-        };
+        let mut next = Chunks { prompts: &prompts, sequence: 0, start: 0 };
         while next.fill(&mut cache) {
             self.blocks(&mut cache);
             for span in &cache.work.spans {
@@ -169,50 +132,23 @@ impl Gpt2 {
         cpu.embed(&self.tokens.weight, &self.positions, &work.at, x);
         for (layer, block) in self.blocks.iter().enumerate() {
             // x += attention(norm_1(x)) W + b
-            cpu.linear(
-                self.normed(x, &block.norm_1),
-                &block.qkv,
-                qkv,
-                Output::Store,
-            );
-            cpu.attention(
-                &mut cache.kv,
-                layer,
-                &work.spans,
-                qkv,
-                self.score_scale(layer),
-                heads,
-            );
+            cpu.linear(self.normed(x, &block.norm_1), &block.qkv, qkv, Output::Store);
+            cpu.attention(&mut cache.kv, layer, &work.spans, qkv, self.score_scale(layer), heads);
             cpu.linear(Input::Rows(heads), &block.attention_out, x, Output::Add);
             // x += gelu(norm_2(x) W + b) W + b
-            cpu.linear(
-                self.normed(x, &block.norm_2),
-                &block.inner,
-                inner,
-                Output::Gelu,
-            );
+            cpu.linear(self.normed(x, &block.norm_2), &block.inner, inner, Output::Gelu);
             cpu.linear(Input::Rows(inner), &block.inner_out, x, Output::Add);
         }
     }
 
     /// Logits `[R, V]` of residual rows `[R, C]`.
     fn project(&self, rows: &[f32], logits: &mut [f32]) {
-        self.cpu.linear(
-            self.normed(rows, &self.norm),
-            self.head(),
-            logits,
-            Output::Store,
-        );
+        self.cpu.linear(self.normed(rows, &self.norm), self.head(), logits, Output::Store);
     }
 
     fn normed<'a>(&self, rows: &'a [f32], norm: &'a Norm) -> Input<'a> {
         let eps = self.config.layer_norm_epsilon;
-        Input::Norm {
-            rows,
-            gain: &norm.gain,
-            bias: &norm.bias,
-            eps,
-        }
+        Input::Norm { rows, gain: &norm.gain, bias: &norm.bias, eps }
     }
 
     fn check_prompts(&self, cache: &Cache, prompts: &[&[u32]]) -> Result<(), GenerateError> {
@@ -229,26 +165,16 @@ impl Gpt2 {
             }
             if prompt.len() > cache.capacity() {
                 let (prompt, limit) = (prompt.len(), cache.capacity());
-                return Err(GenerateError::ContextOverflow {
-                    prompt,
-                    new: 0,
-                    limit,
-                });
+                return Err(GenerateError::ContextOverflow { prompt, new: 0, limit });
             }
-            prompt
-                .iter()
-                .try_for_each(|&token| self.check_token(token))?;
+            prompt.iter().try_for_each(|&token| self.check_token(token))?;
         }
         Ok(())
     }
 
     fn check_token(&self, id: u32) -> Result<(), GenerateError> {
         let vocab = self.config.vocab_size;
-        if (id as usize) < vocab {
-            Ok(())
-        } else {
-            Err(GenerateError::TokenOutOfRange { id, vocab })
-        }
+        if (id as usize) < vocab { Ok(()) } else { Err(GenerateError::TokenOutOfRange { id, vocab }) }
     }
 }
 
@@ -273,18 +199,8 @@ impl Chunks<'_> {
                 break;
             }
             let tokens = &prompt[start..start + rows];
-            work.at.extend(
-                tokens
-                    .iter()
-                    .zip(start as u32..)
-                    .map(|(&token, at)| (token, at)),
-            );
-            work.spans.push(Span {
-                sequence,
-                start,
-                row,
-                rows,
-            });
+            work.at.extend(tokens.iter().zip(start as u32..).map(|(&token, at)| (token, at)));
+            work.spans.push(Span { sequence, start, row, rows });
             self.start += rows;
             cache.lengths[sequence] = self.start;
             if self.start == prompt.len() {

@@ -28,11 +28,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Options {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        Options {
-            threads,
-            isa: None,
-            theta_hat: None,
-        }
+        Options { threads, isa: None, theta_hat: None }
     }
 }
 
@@ -79,9 +75,7 @@ impl Gpt2 {
     /// # Errors
     /// As [`Gpt2::from_tensors`], and what the checkpoint says of a missing or misshapen tensor.
     pub fn load(checkpoint: &Checkpoint, options: &Options) -> Result<Gpt2, Error> {
-        Gpt2::from_tensors(checkpoint.config(), options, |name, shape| {
-            checkpoint.tensor(name, shape)
-        })
+        Gpt2::from_tensors(checkpoint.config(), options, |name, shape| checkpoint.tensor(name, shape))
     }
 
     /// Builds a model from any source of tensors. `tensor(name, shape)` gives the row-major values
@@ -102,10 +96,7 @@ impl Gpt2 {
             return Err(GenerateError::option("theta_hat", theta_hat, remedy).into());
         }
         let cpu = Cpu::new(options.threads, options.isa).map_err(GenerateError::from)?;
-        let mut source = Source {
-            tensor,
-            prefix: String::new(),
-        };
+        let mut source = Source { tensor, prefix: String::new() };
         let (c, f, v) = (config.n_embd, config.n_inner, config.vocab_size);
         let tokens = source.head("wte.weight", v, c)?;
         let positions = source.vector("wpe.weight", &[config.n_positions, c])?;
@@ -123,22 +114,10 @@ impl Gpt2 {
         }
         source.prefix.clear();
         let norm = source.norm("ln_f", c)?;
-        let head = if config.tie_word_embeddings {
-            None
-        } else {
-            Some(source.head("lm_head.weight", v, c)?)
-        };
+        let head =
+            if config.tie_word_embeddings { None } else { Some(source.head("lm_head.weight", v, c)?) };
         let config = config.clone();
-        Ok(Gpt2 {
-            config,
-            cpu,
-            theta_hat,
-            tokens,
-            positions,
-            blocks,
-            norm,
-            head,
-        })
+        Ok(Gpt2 { config, cpu, theta_hat, tokens, positions, blocks, norm, head })
     }
 
     /// The model's shape.
@@ -159,10 +138,7 @@ impl Gpt2 {
     /// Bytes of weights one decode step reads at batch 1: the price of a token in memory traffic.
     pub fn bytes_per_token(&self) -> usize {
         let of_block = |b: &Block| {
-            [&b.qkv, &b.attention_out, &b.inner, &b.inner_out]
-                .map(|l| l.weight.bytes())
-                .iter()
-                .sum::<usize>()
+            [&b.qkv, &b.attention_out, &b.inner, &b.inner_out].map(|l| l.weight.bytes()).iter().sum::<usize>()
         };
         self.blocks.iter().map(of_block).sum::<usize>() + self.head().weight.bytes()
     }
@@ -214,18 +190,12 @@ impl<'a, E, F: FnMut(&str, &[usize]) -> Result<Cow<'a, [f32]>, E>> Source<F> {
     /// A Conv1D: weight `[k, n]`, bias `[n]`.
     fn linear(&mut self, name: &str, k: usize, n: usize) -> Result<Linear, E> {
         let weight = Packed::from_kn(&self.get(&format!("{name}.weight"), &[k, n])?, k, n);
-        Ok(Linear {
-            weight,
-            bias: self.vector(&format!("{name}.bias"), &[n])?,
-        })
+        Ok(Linear { weight, bias: self.vector(&format!("{name}.bias"), &[n])? })
     }
 
     /// A token table or head `[v, c]`, without bias.
     fn head(&mut self, name: &str, v: usize, c: usize) -> Result<Linear, E> {
         let weight = Packed::from_nk(&self.get(name, &[v, c])?, v, c);
-        Ok(Linear {
-            weight,
-            bias: Vec::new(),
-        })
+        Ok(Linear { weight, bias: Vec::new() })
     }
 }
