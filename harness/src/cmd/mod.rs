@@ -1,0 +1,154 @@
+//! The verbs. Each file reads its options, calls the library, prints.
+
+pub mod list;
+pub mod measure;
+pub mod model;
+mod progress;
+pub mod verify;
+
+use crate::Common;
+use anyhow::{Context, Result};
+use harness::plan::{Filters, Plan};
+use harness::record::Record;
+use harness::runner::{INTERRUPTED, Launch, Site as _, Worker};
+use harness::setup::Ready;
+use harness::site::Site;
+use harness::spec::{Contestant, Family, Workload, load_engines, load_workloads};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use worker::{Order, Prepare, Reply, Task, TaskKind};
+
+/// Site, workloads and engines as the command line and the repository give them.
+pub struct House {
+    pub site: Site,
+    pub workloads: Vec<Workload>,
+    pub families: Vec<Family>,
+    pub filters: Filters,
+}
+
+impl House {
+    pub fn open(common: &Common) -> Result<House> {
+        let site = Site::find(common.model.clone(), common.size.clone(), common.corpus.clone())?;
+        let workloads = load_workloads(&site.root().join("harness/workloads"))?;
+        let families = load_engines(&site.root().join("harness/engines"))?;
+        let filters = Filters {
+            engines: common.engines.clone(),
+            workloads: common.workloads.clone(),
+            tasks: common.tasks.clone(),
+        };
+        Ok(House { site, workloads, families, filters })
+    }
+
+    pub fn engines(&self) -> Vec<Contestant> {
+        self.families.iter().flat_map(|family| family.engine.clone()).collect()
+    }
+
+    pub fn plan(&self, profile: &str, seed: u64) -> Result<Plan> {
+        Plan::new(profile, &self.workloads, &self.engines(), &self.filters, seed)
+    }
+
+    pub fn set_up(&self) -> Result<Ready> {
+        harness::setup::setup(&self.site, &self.families)
+    }
+
+    /// Makes every input of a plan before anything is measured, among them the ids that
+    /// `detokenize` starts from (they come from the reference encoder).
+    pub fn make_inputs(&self, plan: &Plan) -> Result<()> {
+        for workload in &plan.workloads {
+            if let (TaskKind::Detokenize, Some(input)) = (workload.task.kind(), &workload.input) {
+                let ids = self.site.ids_of(input)?;
+                if !ids.exists() {
+                    self.encode_by_reference(input, &ids)?;
+                }
+            }
+            self.site.files(workload)?;
+        }
+        Ok(())
+    }
+
+    fn encode_by_reference(&self, input: &harness::spec::Input, ids: &Path) -> Result<()> {
+        let engines = self.engines();
+        let reference = engines
+            .iter()
+            .find(|engine| engine.reference_for.contains(&TaskKind::Encode))
+            .context("no engine is the reference for encode")?;
+        let launch: Launch = self.site.launch(reference).map_err(anyhow::Error::msg)?;
+        let patience = Duration::from_secs(300);
+        let mut worker = Worker::spawn(&launch, patience)?;
+        let files = worker::Files {
+            vocabulary: Some(self.site.vocabulary()?),
+            texts: Some(self.site.inputs()?.texts(input)?),
+            ..worker::Files::default()
+        };
+        let prepare =
+            Prepare { workload: "inputs".into(), task: Task::Encode { batch: false }, files, threads: 1 };
+        let fresh = ids.with_extension("new");
+        let logits = ids.with_extension("logits");
+        for (order, done) in [
+            (Order::Prepare(prepare), 1),
+            (Order::Measure { samples: 1, limit_ns: 0 }, 2),
+            (Order::Explain { answer: fresh.clone(), logits }, 1),
+        ] {
+            worker.tell(&order);
+            for _ in 0..done {
+                if let other @ (Reply::Failed { .. } | Reply::Refused { .. }) = worker.next(patience)? {
+                    anyhow::bail!("{} cannot encode the input of detokenize: {other:?}", reference.name);
+                }
+            }
+        }
+        std::fs::rename(&fresh, ids).with_context(|| format!("cannot write {}", ids.display()))
+    }
+}
+
+/// `assay setup`
+pub fn setup() -> Result<ExitCode> {
+    let house = House::open(&Common::default())?;
+    let ready = house.set_up()?;
+    if ready.without.is_empty() {
+        eprintln!("setup: ready");
+        return Ok(ExitCode::SUCCESS);
+    }
+    eprintln!("setup: ready, but: {}", ready.without.join("; "));
+    Ok(ExitCode::from(3))
+}
+
+/// `assay quick`: set-up, measure, compare.
+pub fn quick(mut options: measure::Options) -> Result<ExitCode> {
+    options.profile = "quick".into();
+    let house = House::open(&options.common)?;
+    house.set_up()?;
+    let folder = measure::measure(&house, &options)?;
+    let _ = folder;
+    Ok(if INTERRUPTED.load(Ordering::Relaxed) { ExitCode::from(130) } else { ExitCode::SUCCESS })
+}
+
+/// The record to read: the one named, or the newest below results/record.
+pub fn record_folder(site: &Site, named: Option<&PathBuf>) -> Result<PathBuf> {
+    if let Some(folder) = named {
+        return Ok(folder.clone());
+    }
+    let root = site.results().join("record");
+    let mut found: Vec<(u64, PathBuf)> = Vec::new();
+    for machine in std::fs::read_dir(&root).into_iter().flatten().flatten() {
+        for record in std::fs::read_dir(machine.path()).into_iter().flatten().flatten() {
+            let path = record.path();
+            if let Ok(text) = std::fs::read_to_string(path.join("run.json"))
+                && let Ok(run) = serde_json::from_str::<harness::record::Run>(&text)
+            {
+                found.push((run.started_unix, path));
+            }
+        }
+    }
+    found.sort();
+    found
+        .pop()
+        .map(|(_, path)| path)
+        .with_context(|| format!("no record below {}; `scripts/assay quick` makes one", root.display()))
+}
+
+/// Reads the newest (or the named) record.
+pub fn read_record(site: &Site, named: Option<&PathBuf>) -> Result<Record> {
+    Record::read(&record_folder(site, named)?)
+}
