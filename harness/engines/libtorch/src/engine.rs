@@ -104,9 +104,9 @@ impl Engine for Libtorch {
                 if prompt.is_empty() {
                     return Err(Stop::refused("an empty prompt has no last position", "give a text"));
                 }
-                fits(model, prompt.len() + tokens.max(1) - 1)?;
+                fits(model, prompt.len() + tokens)?;
                 let cache = cache.then_some(kind);
-                Ok(Box::new(Generate::new(model, tokenizer, text, tokens, cache, sampling)?))
+                Ok(Box::new(Generate::new(model, tokenizer, text, tokens, cache, sampling)))
             }
             Task::Load => {
                 self.model = None;

@@ -1,9 +1,9 @@
-//! Text in, text out: encode, prefill, one step a token, decode. All of it on the clock.
+//! Text in, text out: encode, make a cache, prefill, one step a token, decode. All of it on the clock.
 //!
 //! Without a cache every token recomputes the whole sequence: the ablation that shows what the cache
 //! is worth.
 
-use crate::cache::{Cache, CacheKind};
+use crate::cache::CacheKind;
 use crate::model::{Model, greedy, host_ids, ids_tensor};
 use crate::sampling;
 use anyhow::{Result, anyhow};
@@ -17,7 +17,7 @@ pub struct Generate<'a> {
     tokenizer: &'a Tokenizer,
     prompt: String,
     tokens: usize,
-    cache: Option<Cache>,
+    cache: Option<CacheKind>,
     sampling: Option<Sampling>,
     ids: Vec<u32>,
     text: String,
@@ -32,20 +32,8 @@ impl<'a> Generate<'a> {
         tokens: usize,
         cache: Option<CacheKind>,
         sampling: Option<Sampling>,
-    ) -> Result<Generate<'a>> {
-        // The prompt's length is known inside the run only: room for all positions of the model.
-        let capacity = model.config().n_positions;
-        let cache = cache.map(|kind| model.cache(kind, 1, capacity)).transpose()?;
-        Ok(Generate {
-            model,
-            tokenizer,
-            prompt,
-            tokens,
-            cache,
-            sampling,
-            ids: Vec::new(),
-            text: String::new(),
-        })
+    ) -> Generate<'a> {
+        Generate { model, tokenizer, prompt, tokens, cache, sampling, ids: Vec::new(), text: String::new() }
     }
 
     fn next(&self, logits: &Tensor) -> Result<Tensor> {
@@ -63,22 +51,24 @@ impl Job for Generate<'_> {
         }
         self.ids.clear();
         self.ids.reserve(self.tokens);
-        self.cache.as_mut().map_or(Ok(()), Cache::clear)
+        Ok(())
     }
 
     fn run(&mut self, laps: &mut Laps) -> Result<()> {
         let encoding =
             self.tokenizer.encode_fast(self.prompt.as_str(), false).map_err(|error| anyhow!(error))?;
         let mut input = ids_tensor(encoding.get_ids(), 1)?;
+        let capacity = (encoding.len() + self.tokens) as i64;
+        let mut cache = self.cache.map(|kind| self.model.cache(kind, 1, capacity)).transpose()?;
         for _ in 0..self.tokens {
-            let logits = match &mut self.cache {
+            let logits = match &mut cache {
                 Some(cache) => self.model.forward(&input, cache)?,
                 None => self.model.forward_uncached(&input)?,
             };
             let next = self.next(&logits)?;
             self.ids.extend(host_ids(&next)?);
             laps.mark();
-            input = match self.cache {
+            input = match cache {
                 Some(_) => next,
                 None => Tensor::f_cat(&[&input, &next], 1)?,
             };

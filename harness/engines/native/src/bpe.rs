@@ -1,0 +1,111 @@
+//! `native/bpe`: rust_native's tokenizer. The spelling of a special token inside a text becomes its
+//! id, as in the reference.
+
+use anyhow::{Context, Result};
+use rust_native::{Special, Tokenizer};
+use std::path::{Path, PathBuf};
+use worker::{Answer, Engine, Identity, Job, Laps, Prepare, Receipt, Stop, Task, Unit};
+
+/// The engine; keeps the tokenizer of one folder and, inside it, the word cache of earlier runs.
+#[derive(Default)]
+pub struct Bpe {
+    loaded: Option<(PathBuf, Tokenizer)>,
+}
+
+impl Bpe {
+    fn load(&mut self, folder: &Path) -> Result<&Tokenizer> {
+        if self.loaded.as_ref().is_none_or(|(path, _)| path != folder) {
+            self.loaded = Some((folder.to_path_buf(), Tokenizer::from_dir(folder)?));
+        }
+        self.loaded.as_ref().map(|(_, tokenizer)| tokenizer).context("a tokenizer was just loaded")
+    }
+}
+
+impl Engine for Bpe {
+    fn identity(&self) -> Identity {
+        Identity {
+            engine: "native/bpe".into(),
+            language: "rust".into(),
+            versions: [("rust_native".to_string(), env!("CARGO_PKG_VERSION").to_string())].into(),
+            settings: [("call".to_string(), "encode_into, encode_batch".to_string())].into(),
+            ..Identity::default()
+        }
+    }
+
+    fn prepare(&mut self, order: &Prepare) -> Result<Box<dyn Job + '_>, Stop> {
+        match order.task {
+            Task::Encode { batch } => {
+                let texts = order.files.read_texts()?;
+                let tokenizer = self.load(order.files.vocabulary()?)?;
+                let threads = batch.then_some(order.threads.max(1));
+                Ok(Box::new(Encode { tokenizer, texts, threads, ids: Vec::new() }))
+            }
+            Task::Detokenize => {
+                let ids = order.files.read_ids()?;
+                let tokenizer = self.load(order.files.vocabulary()?)?;
+                Ok(Box::new(Detokenize { tokenizer, ids, text: String::new() }))
+            }
+            _ => Err(Stop::refused(
+                format!("tokenizes only; no {}", order.task.kind()),
+                "ask native/cpu-f32 for what needs a model",
+            )),
+        }
+    }
+}
+
+struct Encode<'a> {
+    tokenizer: &'a Tokenizer,
+    texts: Vec<String>,
+    /// Of the batch call; absent: one call a text.
+    threads: Option<usize>,
+    ids: Vec<u32>,
+}
+
+impl Job for Encode<'_> {
+    fn reset(&mut self) -> Result<()> {
+        self.ids.clear();
+        Ok(())
+    }
+
+    fn run(&mut self, _laps: &mut Laps) -> Result<()> {
+        match self.threads {
+            Some(threads) => {
+                for ids in self.tokenizer.encode_batch(&self.texts, Special::Allow, threads)? {
+                    self.ids.extend_from_slice(&ids);
+                }
+            }
+            None => {
+                for text in &self.texts {
+                    self.tokenizer.encode_into(text, Special::Allow, &mut self.ids)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn receipt(&self) -> Result<Receipt> {
+        Ok(Receipt::of_ids(self.ids.clone()))
+    }
+}
+
+struct Detokenize<'a> {
+    tokenizer: &'a Tokenizer,
+    ids: Vec<u32>,
+    text: String,
+}
+
+impl Job for Detokenize<'_> {
+    fn run(&mut self, _laps: &mut Laps) -> Result<()> {
+        self.text = self.tokenizer.decode_lossy(&self.ids)?;
+        Ok(())
+    }
+
+    fn receipt(&self) -> Result<Receipt> {
+        Ok(Receipt {
+            units: self.ids.len() as u64,
+            unit: Unit::Tokens,
+            answer: Answer::Bytes(self.text.clone().into_bytes()),
+            logits: None,
+        })
+    }
+}

@@ -1,0 +1,168 @@
+//! Prefill, decode, load and start over the library's own greedy stepper.
+
+use crate::model;
+use anyhow::{Context, Result};
+use rust_native::{Gpt2, Stepper};
+use std::path::{Path, PathBuf};
+use worker::{Answer, Job, Laps, Receipt, Unit};
+
+/// Prompts through the model: logits of the last position and the likeliest id of each sequence.
+pub struct Prefill<'m> {
+    stepper: Stepper<'m>,
+    prompts: Vec<Vec<u32>>,
+    ids: Vec<u32>,
+}
+
+impl<'m> Prefill<'m> {
+    /// `prompts` are of equal length.
+    pub fn new(model: &'m Gpt2, prompts: Vec<Vec<u32>>) -> Result<Prefill<'m>> {
+        let stepper = Stepper::new(model, prompts.len(), prompts[0].len())?;
+        Ok(Prefill { stepper, prompts, ids: Vec::new() })
+    }
+}
+
+impl Job for Prefill<'_> {
+    fn run(&mut self, laps: &mut Laps) -> Result<()> {
+        let ids = prefill(&mut self.stepper, &self.prompts)?;
+        laps.mark();
+        self.ids = ids;
+        Ok(())
+    }
+
+    fn receipt(&self) -> Result<Receipt> {
+        Ok(Receipt {
+            units: self.prompts.iter().map(|prompt| prompt.len() as u64).sum(),
+            unit: Unit::Tokens,
+            answer: Answer::Ids(self.ids.clone()),
+            logits: Some(self.stepper.logits().to_vec()),
+        })
+    }
+}
+
+/// Greedy steps behind contexts that are in the cache before the clock starts.
+///
+/// The first step feeds the id that the context itself predicts; its own prediction is the first id
+/// of the answer.
+pub struct Decode<'m> {
+    stepper: Stepper<'m>,
+    contexts: Vec<Vec<u32>>,
+    steps: usize,
+    /// Step after step, the id of each sequence.
+    ids: Vec<u32>,
+    /// Whether the cache holds the contexts and nothing behind them.
+    fresh: bool,
+}
+
+impl<'m> Decode<'m> {
+    /// `contexts` are of equal length; they are in the cache when this returns.
+    pub fn new(model: &'m Gpt2, contexts: Vec<Vec<u32>>, steps: usize) -> Result<Decode<'m>> {
+        let mut stepper = Stepper::new(model, contexts.len(), contexts[0].len() + steps)?;
+        prefill(&mut stepper, &contexts)?;
+        Ok(Decode { stepper, contexts, steps, ids: Vec::new(), fresh: true })
+    }
+}
+
+impl Job for Decode<'_> {
+    fn reset(&mut self) -> Result<()> {
+        if !self.fresh {
+            prefill(&mut self.stepper, &self.contexts)?;
+            self.fresh = true;
+        }
+        self.ids.clear();
+        self.ids.reserve(self.steps * self.contexts.len());
+        Ok(())
+    }
+
+    fn run(&mut self, laps: &mut Laps) -> Result<()> {
+        self.fresh = false;
+        for _ in 0..self.steps {
+            self.ids.extend_from_slice(self.stepper.step()?);
+            laps.mark();
+        }
+        Ok(())
+    }
+
+    fn receipt(&self) -> Result<Receipt> {
+        let batch = self.contexts.len();
+        let by_sequence = (0..batch).flat_map(|row| self.ids.iter().skip(row).step_by(batch).copied());
+        let mut receipt = Receipt::of_ids(by_sequence.collect());
+        receipt.logits = Some(self.stepper.logits().to_vec());
+        Ok(receipt)
+    }
+}
+
+/// Weights from their file to a model ready for its first token.
+pub struct Load {
+    folder: PathBuf,
+    threads: usize,
+    model: Option<Gpt2>,
+}
+
+impl Load {
+    /// Of the model in `folder`.
+    pub fn new(folder: &Path, threads: usize) -> Load {
+        Load { folder: folder.to_path_buf(), threads, model: None }
+    }
+}
+
+impl Job for Load {
+    fn reset(&mut self) -> Result<()> {
+        self.model = None;
+        Ok(())
+    }
+
+    fn run(&mut self, _laps: &mut Laps) -> Result<()> {
+        self.model = Some(model::load(&self.folder, self.threads)?);
+        Ok(())
+    }
+
+    fn receipt(&self) -> Result<Receipt> {
+        self.model.as_ref().context("no model was loaded")?;
+        Ok(Receipt { units: 1, unit: Unit::Loads, answer: Answer::Nothing, logits: None })
+    }
+}
+
+/// From nothing to the first token of a prompt.
+pub struct Start {
+    folder: PathBuf,
+    threads: usize,
+    prompt: Vec<Vec<u32>>,
+    model: Option<Gpt2>,
+    ids: Vec<u32>,
+    logits: Vec<f32>,
+}
+
+impl Start {
+    /// Of the model in `folder`.
+    pub fn new(folder: &Path, threads: usize, prompt: Vec<u32>) -> Start {
+        let (ids, logits) = (Vec::new(), Vec::new());
+        Start { folder: folder.to_path_buf(), threads, prompt: vec![prompt], model: None, ids, logits }
+    }
+}
+
+impl Job for Start {
+    fn reset(&mut self) -> Result<()> {
+        self.model = None;
+        Ok(())
+    }
+
+    fn run(&mut self, laps: &mut Laps) -> Result<()> {
+        let model = self.model.insert(model::load(&self.folder, self.threads)?);
+        let mut stepper = Stepper::new(model, 1, self.prompt[0].len())?;
+        self.ids = prefill(&mut stepper, &self.prompt)?;
+        laps.mark();
+        self.logits = stepper.logits().to_vec();
+        Ok(())
+    }
+
+    fn receipt(&self) -> Result<Receipt> {
+        let mut receipt = Receipt::of_ids(self.ids.clone());
+        receipt.logits = Some(self.logits.clone());
+        Ok(receipt)
+    }
+}
+
+fn prefill(stepper: &mut Stepper<'_>, prompts: &[Vec<u32>]) -> Result<Vec<u32>> {
+    let prompts: Vec<&[u32]> = prompts.iter().map(Vec::as_slice).collect();
+    Ok(stepper.prefill(&prompts)?.to_vec())
+}
