@@ -1,6 +1,7 @@
 //! The command `gpt2`, run as a user runs it.
 
 mod generate;
+mod readme;
 mod tokens;
 
 use std::io::Write;
