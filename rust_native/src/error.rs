@@ -13,14 +13,14 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The operating system refused: `action` is a verb phrase such as `read` or `write`.
-    #[error("{}: cannot {action}: {source}; {remedy}", .path.display())]
+    #[error("{}: cannot {action}: {cause}; {remedy}", .path.display())]
     Io {
         /// The file or folder.
         path: PathBuf,
         /// What was being done: `open`, `read`, `write`, `rename` …
         action: &'static str,
-        /// What the system said.
-        source: io::Error,
+        /// What the system said; part of the message, so not a `source` that would say it twice.
+        cause: io::Error,
         /// What to do, in the imperative.
         remedy: String,
     },
@@ -93,17 +93,6 @@ pub enum Error {
         offset: usize,
     },
 
-    /// A prompt (plus, where it matters, what is to be generated) does not fit the model's context.
-    #[error(
-        "{tokens} tokens do not fit the context of {context} positions; shorten the prompt or ask for fewer new tokens"
-    )]
-    ContextLength {
-        /// Tokens that would be needed.
-        tokens: usize,
-        /// The model's `n_positions`.
-        context: usize,
-    },
-
     /// A request to run the model that cannot be carried out.
     #[error(transparent)]
     Generate(#[from] crate::GenerateError),
@@ -122,8 +111,8 @@ pub enum Error {
 
 impl Error {
     /// Wraps an [`io::Error`] with the path, the action, and a remedy guessed from its kind.
-    pub fn io(path: impl Into<PathBuf>, action: &'static str, source: io::Error) -> Self {
-        let remedy = match source.kind() {
+    pub fn io(path: impl Into<PathBuf>, action: &'static str, cause: io::Error) -> Self {
+        let remedy = match cause.kind() {
             io::ErrorKind::NotFound => "check the path",
             io::ErrorKind::PermissionDenied => "check the permissions or choose another folder",
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
@@ -135,7 +124,7 @@ impl Error {
             }
             _ => "check the disk and try again",
         };
-        Self::Io { path: path.into(), action, source, remedy: remedy.to_owned() }
+        Self::Io { path: path.into(), action, cause, remedy: remedy.to_owned() }
     }
 
     /// A [`Error::Config`] in short.

@@ -31,3 +31,8 @@ pub use error::Error;
 pub use generate::{Finish, GenerateError, GenerateOptions, Generated, Stepper, Strategy};
 pub use model::{Gpt2, Options};
 pub use sample::Sampling;
+
+/// The README's examples are tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

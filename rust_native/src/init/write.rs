@@ -46,3 +46,23 @@ impl Drop for Replacement {
         let _ = fs::remove_file(&self.temporary);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `/dev/full` stands for the full disk.
+    #[test]
+    fn a_full_disk_is_told_and_leaves_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        fs::write(&path, "former").unwrap();
+        let mut replacement = Replacement::create(&path).unwrap();
+        replacement.file = File::options().write(true).open("/dev/full").unwrap();
+        let error = replacement.write(b"x").unwrap_err().to_string();
+        assert!(error.contains("file: cannot write") && error.contains("free some disk space"), "{error}");
+        drop(replacement);
+        assert_eq!(fs::read_to_string(&path).unwrap(), "former");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+}

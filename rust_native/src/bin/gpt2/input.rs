@@ -69,8 +69,7 @@ impl Input {
     pub fn text(mut self) -> Result<String, Error> {
         let mut bytes = Vec::new();
         self.reader.read_to_end(&mut bytes).map_err(|e| Error::io(&self.name, "read", e))?;
-        String::from_utf8(bytes)
-            .map_err(|error| Error::Utf8 { input: self.name, offset: error.utf8_error().valid_up_to() })
+        utf8(bytes, &self.name)
     }
 
     /// Every line that is not blank, parsed as JSON of type `T`, up to `most` at a time.
@@ -116,6 +115,12 @@ fn parse_line<T: DeserializeOwned>(line: &[u8], name: &str, offset: usize) -> an
         return Ok(None);
     }
     Ok(Some(serde_json::from_str(text)?))
+}
+
+/// Bytes as text, or an error that names the input and the first bad byte.
+pub fn utf8(bytes: Vec<u8>, name: &str) -> Result<String, Error> {
+    String::from_utf8(bytes)
+        .map_err(|error| Error::Utf8 { input: name.to_owned(), offset: error.utf8_error().valid_up_to() })
 }
 
 /// Numbers separated by spaces, commas or line breaks.

@@ -7,6 +7,7 @@
 
 mod decode;
 mod encode;
+mod generate;
 mod init;
 mod input;
 mod progress;
@@ -27,6 +28,7 @@ struct Command {
 
 #[derive(Subcommand)]
 enum Verb {
+    Generate(Box<generate::Generate>),
     Encode(encode::Encode),
     Decode(decode::Decode),
     Init(init::Init),
@@ -35,6 +37,7 @@ enum Verb {
 
 fn main() -> ExitCode {
     let result = match Command::parse().verb {
+        Verb::Generate(verb) => verb.run(),
         Verb::Encode(verb) => verb.run(),
         Verb::Decode(verb) => verb.run(),
         Verb::Init(verb) => verb.run(),
