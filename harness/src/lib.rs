@@ -5,7 +5,10 @@
 //! process and looks at no environment variable.
 #![forbid(unsafe_code)]
 
+#[cfg(test)]
+pub mod fixture;
 pub mod record;
 pub mod spec;
+pub mod stats;
 pub mod summary;
 pub mod verdict;
