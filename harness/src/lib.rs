@@ -8,10 +8,13 @@
 pub mod inputs;
 pub mod machine;
 pub mod plan;
+#[cfg(test)]
+pub mod fixture;
 pub mod record;
 pub mod runner;
 pub mod setup;
 pub mod site;
 pub mod spec;
+pub mod stats;
 pub mod summary;
 pub mod verdict;

@@ -56,6 +56,22 @@ pub enum Metric {
     Footprint,
 }
 
+impl Metric {
+    /// The word used in TOML, CSV and prose.
+    pub fn word(self) -> &'static str {
+        match self {
+            Metric::Time => "time",
+            Metric::FirstTime => "first_time",
+            Metric::FirstToken => "first_token",
+            Metric::TokenTime => "token_time",
+            Metric::Jitter => "jitter",
+            Metric::SinceSpawn => "since_spawn",
+            Metric::PeakMemory => "peak_memory",
+            Metric::Footprint => "footprint",
+        }
+    }
+}
+
 /// The statement. Ratios are `metric(slower) / metric(faster)`: above 1, `faster` wins.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
