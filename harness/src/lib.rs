@@ -9,6 +9,7 @@ pub mod inputs;
 pub mod machine;
 pub mod plan;
 pub mod record;
+pub mod report;
 pub mod runner;
 pub mod setup;
 pub mod site;
