@@ -350,7 +350,13 @@ fn record(workloads: Vec<Workload>, cells: &[Cell]) -> Record {
         },
         machine: Machine {
             name: "example-2c".into(),
-            facts: pairs(&[("cpu", "Example CPU"), ("cores", "2 cores"), ("flags", "avx2 avx512f")]),
+            facts: pairs(&[
+                ("processor", "Example CPU"),
+                ("processors usable", "2"),
+                ("memory", "24602340 kB"),
+                ("kernel", "not known"),
+                ("processor flags", "avx2 avx512f"),
+            ]),
             before: pairs(&[("steal", "0.1 %")]),
             after: pairs(&[("steal", "0.4 %"), ("pressure cpu avg60", "3.1")]),
         },

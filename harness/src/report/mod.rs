@@ -23,11 +23,13 @@ mod tests;
 pub use splice::{insertions, splice, splice_file};
 
 use crate::record::Record;
+use crate::spec::{Contestant, Metric, Role};
 use crate::summary::{Cell, Ratio};
 use crate::verdict::Judgement;
 use anyhow::{Context, Result};
 use std::collections::BTreeMap;
 use std::path::Path;
+use worker::TaskKind;
 
 /// Everything a report is made from.
 #[derive(Clone, Copy, Debug)]
@@ -91,6 +93,38 @@ pub fn write(of: &Material, folder: &Path) -> Result<()> {
         std::fs::write(&path, sheet.text).with_context(|| refused(&path))?;
     }
     Ok(())
+}
+
+/// The comparisons behind “Where native loses”, for [`Material::ratios`]: every native engine with
+/// every other contestant of its precision, on every workload that both were asked, by the metrics that
+/// workload is about. `ratio` gives metric(b) / metric(a), or nothing where there are no rows.
+pub fn against_native(
+    record: &Record,
+    mut ratio: impl FnMut(&str, Metric, &str, &str) -> Option<Ratio>,
+) -> Vec<Ratio> {
+    let contestants = || record.run.engines.iter().filter(|engine| engine.role == Role::Contestant);
+    let mut found = Vec::new();
+    for workload in &record.run.workloads {
+        let kind = workload.task.kind();
+        let asked = |engine: &&Contestant| engine.tasks.contains(&kind);
+        let metrics: &[Metric] = match kind {
+            TaskKind::Start => &[Metric::SinceSpawn, Metric::PeakMemory],
+            TaskKind::Generate => &[Metric::Time, Metric::FirstToken, Metric::PeakMemory],
+            TaskKind::Encode => &[Metric::Time, Metric::PeakMemory],
+            _ => &[Metric::Time],
+        };
+        for native in contestants().filter(asked).filter(|engine| view::is_native(&engine.name)) {
+            for other in contestants().filter(asked).filter(|engine| !view::is_native(&engine.name)) {
+                if native.precision == other.precision {
+                    let all = metrics.iter();
+                    found.extend(
+                        all.filter_map(|metric| ratio(&workload.name, *metric, &native.name, &other.name)),
+                    );
+                }
+            }
+        }
+    }
+    found
 }
 
 fn refused(path: &Path) -> String {

@@ -4,7 +4,8 @@
 //! `target/report-sample` to look at.
 
 use super::fixture::{Fixture, fixture};
-use super::{Sheet, insertions, render, splice, write};
+use super::{Sheet, against_native, insertions, render, splice, write};
+use crate::spec::Metric;
 use std::path::Path;
 
 fn sheets(of: &Fixture) -> Vec<Sheet> {
@@ -182,6 +183,30 @@ fn an_empty_record_still_gives_a_report() {
 }
 
 #[test]
+fn native_meets_every_contestant_of_its_precision_once_a_metric() {
+    let mut fixture = fixture();
+    for engine in &mut fixture.record.run.engines {
+        engine.tasks =
+            fixture.cells.iter().filter(|cell| cell.engine == engine.name).map(|cell| cell.task).collect();
+        if engine.name == "libtorch/cpu-f32-cat" {
+            engine.precision = "bf16".into();
+        }
+    }
+    let mut asked = Vec::new();
+    let found = against_native(&fixture.record, |workload, metric, a, b| {
+        asked.push((workload.to_string(), metric, a.to_string(), b.to_string()));
+        None
+    });
+    assert!(found.is_empty());
+    let decode: Vec<&str> =
+        asked.iter().filter(|ask| ask.0 == "decode/b1-ctx32").map(|ask| ask.3.as_str()).collect();
+    assert_eq!(decode, ["libtorch/cpu-f32", "python/transformers", "python-alone/transformers"]);
+    assert!(asked.iter().all(|ask| ask.2.starts_with("native/") && !ask.3.starts_with("native/")));
+    let starts: Vec<Metric> = asked.iter().filter(|ask| ask.0 == "start/t8").map(|ask| ask.1).collect();
+    assert_eq!(starts[..2], [Metric::SinceSpawn, Metric::PeakMemory]);
+}
+
+#[test]
 fn charts_of_an_earlier_report_do_not_stay() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::create_dir(folder.path().join("charts")).unwrap();
@@ -205,7 +230,7 @@ fn the_readme_takes_what_the_record_says() {
     assert_eq!(splice(&once, &insertions).unwrap(), once);
     for says in [
         "4 claims: 1 supported, 1 exceeded, 1 refuted, 1 out of reach",
-        "Machine example-2c: Example CPU, 2 cores; record `2026-11-21-0123abc`",
+        "Machine example-2c: Example CPU, 2 processors, 23.5 GiB of memory; record `2026-11-21-0123abc`",
         "results/charts/decode.svg",
         "| Decode, one step (batch B = 1, context 32, 32 steps, 2 threads) | 18.5 ms `cpu-f32` | — | 15.2 ms `cpu-f32` |",
     ] {

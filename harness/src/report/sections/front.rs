@@ -41,11 +41,20 @@ pub fn title(of: &Material, page: &mut Page) {
 /// The machine in one sentence.
 pub fn machine_words(of: &Material) -> String {
     let facts = &of.record.machine.facts;
-    let told: Vec<&str> = ["cpu", "cores", "memory", "kernel"]
-        .iter()
-        .filter_map(|name| facts.get(*name))
-        .map(String::as_str)
-        .collect();
+    let fact = |name: &str| facts.get(name).filter(|value| *value != "not known");
+    let memory = |value: &String| {
+        let kib = value.strip_suffix(" kB").and_then(|kib| kib.trim().parse::<f64>().ok());
+        kib.map_or(value.clone(), |kib| format!("{} of memory", Quantity::Bytes.show(kib * 1024.0)))
+    };
+    let told: Vec<String> = [
+        fact("processor").cloned(),
+        fact("processors usable").map(|count| format!("{count} processors")),
+        fact("memory").map(memory),
+        fact("kernel").cloned(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
     match told.is_empty() {
         true => format!("Machine {}", of.record.machine.name),
         false => format!("Machine {}: {}", of.record.machine.name, told.join(", ")),
