@@ -11,6 +11,7 @@ pub mod plan;
 #[cfg(test)]
 pub mod fixture;
 pub mod record;
+pub mod report;
 pub mod runner;
 pub mod setup;
 pub mod site;
