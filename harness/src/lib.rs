@@ -5,11 +5,11 @@
 //! process and looks at no environment variable.
 #![forbid(unsafe_code)]
 
+#[cfg(test)]
+pub mod fixture;
 pub mod inputs;
 pub mod machine;
 pub mod plan;
-#[cfg(test)]
-pub mod fixture;
 pub mod record;
 pub mod report;
 pub mod runner;
