@@ -32,6 +32,16 @@ enum Verb {
     Verify(cmd::verify::Options),
     /// Measure and record.
     Measure(cmd::measure::Options),
+    /// Regenerate report, charts and tables from a record, without measuring.
+    Compare(cmd::compare::Options),
+    /// Ratio of two engines on every workload both did.
+    Cmp(cmd::cmp::Options),
+    /// Fail when this tree is slower than a base revision, beyond doubt.
+    Gate(cmd::gate::Options),
+    /// What this machine and installation can do; what is missing.
+    Doctor,
+    /// Measure the instrument itself: doubled work, false alarms, power.
+    Selftest(cmd::selftest::Options),
     /// Make or fetch models.
     Model(cmd::model::Options),
 }
@@ -67,6 +77,11 @@ fn main() -> ExitCode {
         Verb::List(options) => cmd::list::run(&options),
         Verb::Verify(options) => cmd::verify::run(&options),
         Verb::Measure(options) => cmd::measure::run(&options),
+        Verb::Compare(options) => cmd::compare::run(&options),
+        Verb::Cmp(options) => cmd::cmp::run(&options),
+        Verb::Gate(options) => cmd::gate::run(&options),
+        Verb::Doctor => cmd::doctor::run(),
+        Verb::Selftest(options) => cmd::selftest::run(&options),
         Verb::Model(options) => cmd::model::run(&options),
     };
     done.unwrap_or_else(|error| {

@@ -37,6 +37,20 @@ pub struct Options {
     pub out: Option<PathBuf>,
 }
 
+impl Options {
+    /// No filters; the record goes into `out`.
+    pub fn into_folder(out: PathBuf) -> Options {
+        Options {
+            common: Common::default(),
+            profile: "full".into(),
+            seed: None,
+            heats: None,
+            rounds: None,
+            out: Some(out),
+        }
+    }
+}
+
 pub fn run(options: &Options) -> Result<ExitCode> {
     let house = House::open(&options.common)?;
     let folder = measure(&house, options)?;
@@ -50,6 +64,11 @@ pub fn measure(house: &House, options: &Options) -> Result<PathBuf> {
     let mut plan = house.plan(&options.profile, seed)?;
     plan.settings.heats = options.heats.unwrap_or(plan.settings.heats).max(1);
     plan.settings.rounds = options.rounds.unwrap_or(plan.settings.rounds).max(1);
+    measure_plan(house, options, plan)
+}
+
+/// Measures a plan made elsewhere and returns the record's folder.
+pub fn measure_plan(house: &House, options: &Options, plan: Plan) -> Result<PathBuf> {
     let machine = machine::read(house.site.root(), &house.site.python());
     let (revision, dirty) = revision(house.site.root());
     let folder = match &options.out {

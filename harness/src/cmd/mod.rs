@@ -1,9 +1,14 @@
 //! The verbs. Each file reads its options, calls the library, prints.
 
+pub mod cmp;
+pub mod compare;
+pub mod doctor;
+pub mod gate;
 pub mod list;
 pub mod measure;
 pub mod model;
 mod progress;
+pub mod selftest;
 pub mod verify;
 
 use crate::Common;
@@ -120,7 +125,7 @@ pub fn quick(mut options: measure::Options) -> Result<ExitCode> {
     let house = House::open(&options.common)?;
     house.set_up()?;
     let folder = measure::measure(&house, &options)?;
-    let _ = folder;
+    compare::write(&house.site, &folder, &house.site.results(), false)?;
     Ok(if INTERRUPTED.load(Ordering::Relaxed) { ExitCode::from(130) } else { ExitCode::SUCCESS })
 }
 
