@@ -5,8 +5,10 @@
 //! process and looks at no environment variable.
 #![forbid(unsafe_code)]
 
+pub mod cmp;
 #[cfg(test)]
 pub mod fixture;
+pub mod gate;
 pub mod record;
 pub mod spec;
 pub mod stats;
