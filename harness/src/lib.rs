@@ -5,11 +5,13 @@
 //! process and looks at no environment variable.
 #![forbid(unsafe_code)]
 
+pub mod cmp;
 #[cfg(test)]
 pub mod fixture;
 pub mod inputs;
 pub mod machine;
 pub mod plan;
+pub mod gate;
 pub mod record;
 pub mod report;
 pub mod runner;

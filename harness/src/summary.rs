@@ -221,3 +221,6 @@ fn estimate(values: &[f64]) -> Option<Estimate> {
         Estimate { value, lo, hi, n: values.len() }
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -346,3 +346,6 @@ fn digits(value: f64) -> String {
         v => format!("{v:.2e}"),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -33,7 +33,7 @@ impl<'a> View<'a> {
     }
 
     /// Rows of an engine on a workload, both arms, in the order they were taken.
-    pub(super) fn rows(&self, workload: &str, engine: &str) -> &[&'a SampleRow] {
+    pub(crate) fn rows(&self, workload: &str, engine: &str) -> &[&'a SampleRow] {
         let engines = self.rows.get(workload);
         engines.and_then(|of| of.get(engine)).map(Vec::as_slice).unwrap_or_default()
     }
