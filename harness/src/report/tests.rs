@@ -145,7 +145,7 @@ fn every_chart_is_drawn_named_and_linked() {
         ("first-token", vec!["python/transformers", "generate/chat"]),
         ("tokenization", vec!["logarithmic", "python/pure-bpe", "— timed out", "— wrong"]),
         ("tokenization-shapes", vec!["10,000 texts", "2 threads"]),
-        ("memory", vec!["native/cpu-f32", "7.00 MiB booted", "542 MiB peak"]),
+        ("memory", vec!["native/cpu-f32", "7.00 MiB booted", "542 MiB peak", "67.0 MiB peak (shared)"]),
         ("cold-start", vec!["python-alone/transformers", "211 ms"]),
         ("footprint", vec!["libtorch/cpu-f32", "454 MiB"]),
         ("boundary", vec!["logarithmic", "python/transformers list", "1,000,000", "empty call, 47.3 ns"]),
