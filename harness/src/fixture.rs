@@ -335,6 +335,7 @@ pub fn workload(name: &str, task: Task, threads: usize) -> Workload {
         name: name.into(),
         task,
         input,
+        model: "gpt2".into(),
         threads,
         profiles: vec!["quick".into(), "full".into()],
         expect: None,

@@ -202,6 +202,9 @@ fn memory(of: &Material) -> Bars {
                     colour: of_engine(&cell.engine),
                     value: bytes.map(|bytes| (bytes as f64, f64::NAN, f64::NAN)),
                     words: match bytes {
+                        Some(bytes) if rung == "peak" && of.shares_peak(cell) => {
+                            format!("{} peak (shared)", Quantity::Bytes.show(bytes as f64))
+                        }
                         Some(bytes) => format!("{} {rung}", Quantity::Bytes.show(bytes as f64)),
                         None => format!("{MISSING} {rung}"),
                     },
@@ -214,7 +217,7 @@ fn memory(of: &Material) -> Bars {
         words: words(
             of,
             "Memory: resident when booted, when loaded, at the peak",
-            "Read by each process itself. Shorter is better.",
+            "Read by each process itself. Shared: the process had done other workloads before.",
         ),
         scale: Scale::Linear,
         quantity: Quantity::Bytes,

@@ -15,6 +15,8 @@ use worker::{Crossing, Footprint, Identity, Sampling, Task, TaskKind};
 pub struct Fixture {
     pub record: Record,
     pub cells: Vec<Cell>,
+    pub shared_peaks: Vec<(String, String)>,
+    pub floors: Vec<(String, f64)>,
     pub ratios: Vec<Ratio>,
     pub judgements: Vec<Judgement>,
 }
@@ -24,6 +26,8 @@ impl Fixture {
         Material {
             record: &self.record,
             cells: &self.cells,
+            shared_peaks: &self.shared_peaks,
+            floors: &self.floors,
             ratios: &self.ratios,
             judgements: &self.judgements,
         }
@@ -61,7 +65,13 @@ pub fn fixture() -> Fixture {
         ratio("decode/b1-ctx32", "python/transformers", "native/cpu-f32", 0.52, 0.02),
         ratio("decode/b1-ctx32", "libtorch/cpu-f32", "python/transformers", 2.35, 0.02),
     ];
-    Fixture { record, cells, ratios, judgements: judgements() }
+    let shared_peaks = cells
+        .iter()
+        .filter(|cell| cell.task != TaskKind::Start)
+        .map(|cell| (cell.workload.clone(), cell.engine.clone()))
+        .collect();
+    let floors = vec![("prefill/b1-t512".into(), 1.013), ("decode/b1-ctx32".into(), 1.021)];
+    Fixture { record, cells, shared_peaks, floors, ratios, judgements: judgements() }
 }
 
 fn workloads() -> Vec<Workload> {

@@ -38,6 +38,10 @@ pub struct Material<'a> {
     pub record: &'a Record,
     /// One figure an engine and workload.
     pub cells: &'a [Cell],
+    /// (workload, engine) whose peak memory includes workloads that the same process did before.
+    pub shared_peaks: &'a [(String, String)],
+    /// Workload -> what an engine differs from itself by (A/A arm), as a factor of at least 1.
+    pub floors: &'a [(String, f64)],
     /// Comparisons of two engines on one workload, whoever is `a`; those of the claims come with
     /// `judgements` and need not be repeated.
     pub ratios: &'a [Ratio],
@@ -108,9 +112,9 @@ pub fn against_native(
         let kind = workload.task.kind();
         let asked = |engine: &&Contestant| engine.tasks.contains(&kind);
         let metrics: &[Metric] = match kind {
+            // Only a process that was started for one workload has a peak of its own.
             TaskKind::Start => &[Metric::SinceSpawn, Metric::PeakMemory],
-            TaskKind::Generate => &[Metric::Time, Metric::FirstToken, Metric::PeakMemory],
-            TaskKind::Encode => &[Metric::Time, Metric::PeakMemory],
+            TaskKind::Generate => &[Metric::Time, Metric::FirstToken],
             _ => &[Metric::Time],
         };
         for native in contestants().filter(asked).filter(|engine| view::is_native(&engine.name)) {

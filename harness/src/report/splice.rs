@@ -94,7 +94,9 @@ fn headline_table(of: &Material) -> String {
         ("Spawn to first token", Quantity::Time, first(TaskKind::Start, any), |cell| {
             shown(&cell.since_spawn).map(|f| f.value)
         }),
-        ("Peak memory", Quantity::Bytes, of.request(), |cell| cell.peak_bytes.map(|bytes| bytes as f64)),
+        ("Peak memory", Quantity::Bytes, first(TaskKind::Start, any), |cell| {
+            cell.peak_bytes.map(|bytes| bytes as f64)
+        }),
     ];
     let families = ["native", "rust", "libtorch", "python", "python-alone"];
     let columns = ["What", "native", "rust", "libtorch", "python", "python-alone"];

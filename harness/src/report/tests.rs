@@ -4,7 +4,7 @@
 //! `target/report-sample` to look at.
 
 use super::fixture::{Fixture, fixture};
-use super::{Sheet, against_native, insertions, render, splice, write};
+use super::{Material, Sheet, against_native, insertions, render, splice, write};
 use crate::spec::Metric;
 use std::path::Path;
 
@@ -145,7 +145,7 @@ fn every_chart_is_drawn_named_and_linked() {
         ("first-token", vec!["python/transformers", "generate/chat"]),
         ("tokenization", vec!["logarithmic", "python/pure-bpe", "— timed out", "— wrong"]),
         ("tokenization-shapes", vec!["10,000 texts", "2 threads"]),
-        ("memory", vec!["native/cpu-f32", "7.00 MiB booted", "542 MiB peak"]),
+        ("memory", vec!["native/cpu-f32", "7.00 MiB booted", "542 MiB peak", "67.0 MiB peak (shared)"]),
         ("cold-start", vec!["python-alone/transformers", "211 ms"]),
         ("footprint", vec!["libtorch/cpu-f32", "454 MiB"]),
         ("boundary", vec!["logarithmic", "python/transformers list", "1,000,000", "empty call, 47.3 ns"]),
@@ -235,5 +235,38 @@ fn the_readme_takes_what_the_record_says() {
         "| Decode, one step (batch B = 1, context 32, 32 steps, 2 threads) | 18.5 ms `cpu-f32` | — | 15.2 ms `cpu-f32` |",
     ] {
         assert!(once.contains(says), "{says}\n{once}");
+    }
+}
+
+/// The whole way from rows to pages, on rows that nobody made with a report in mind.
+#[test]
+fn a_played_record_gives_a_whole_report() {
+    let record = crate::fixture::story();
+    let summary = crate::summary::summarize(&record);
+    let ratios = against_native(&record, |workload, metric, a, b| {
+        crate::summary::ratio(&record, workload, metric, a, b)
+    });
+    let material = Material {
+        record: &record,
+        cells: &summary.cells,
+        shared_peaks: &summary.shared_peaks,
+        floors: &summary.floors,
+        ratios: &ratios,
+        judgements: &[],
+    };
+    let sheets = render(&material).unwrap();
+    let report = sheet(&sheets, "report.md");
+    assert!(report.contains("comparisons of a native engine with another"), "native was compared");
+    assert!(report.contains("A/A floor (an engine against itself):"));
+    assert!(report.contains("no answer within 10 s") && report.contains("no tokenizer of its own"));
+    for name in
+        ["prefill", "decode", "first-token", "tokenization", "memory", "cold-start", "footprint", "stages"]
+    {
+        let svg = sheet(&sheets, &format!("charts/{name}.svg"));
+        assert!(svg.contains("native/cpu-f32") && !svg.contains("NaN"), "{name}");
+    }
+    if std::env::var_os("ASSAY_BLESS").is_some() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/report-sample-played");
+        write(&material, &folder).unwrap();
     }
 }

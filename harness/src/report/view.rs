@@ -99,15 +99,16 @@ impl<'a> Material<'a> {
         )
     }
 
-    /// Largest A/A factor of the ratios on a workload; `None` where no arm ran twice.
+    /// The A/A factor of a workload; `None` where no arm ran twice.
     pub(super) fn floor(&self, workload: &str) -> Option<f64> {
-        let of_claims = self.judgements.iter().flat_map(|judgement| judgement.rows.iter().map(|row| &row.0));
-        self.ratios
+        self.floors.iter().find(|(name, _)| name == workload).map(|(_, floor)| *floor)
+    }
+
+    /// True where a cell's peak memory includes workloads that the same process did before.
+    pub(super) fn shares_peak(&self, cell: &Cell) -> bool {
+        self.shared_peaks
             .iter()
-            .chain(of_claims)
-            .filter(|ratio| ratio.workload == workload && ratio.floor > 1.0)
-            .map(|ratio| ratio.floor)
-            .max_by(f64::total_cmp)
+            .any(|(workload, engine)| (workload, engine) == (&cell.workload, &cell.engine))
     }
 
     /// The cell of the physical limit on a workload.

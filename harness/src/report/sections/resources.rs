@@ -13,15 +13,16 @@ fn bytes(of: Option<u64>) -> Line {
     Line::from(of.map_or(MISSING.into(), |bytes| Quantity::Bytes.show(bytes as f64)))
 }
 
-/// The workloads whose ladder is shown (the one request, and the largest plain encode), with a heading
-/// and the contestants' cells that have one, smallest peak first.
+/// The workloads whose ladder is shown (a fresh process to its first token, else the one request; and
+/// the largest encode on one thread), with a heading and the contestants' cells, smallest peak first.
 pub fn ladder<'a>(of: &Material<'a>) -> Vec<(String, Vec<&'a Cell>)> {
+    let alone = of.workloads(TaskKind::Start).into_iter().next().or_else(|| of.request());
     let largest = of
         .workloads(TaskKind::Encode)
         .into_iter()
         .filter(|workload| workload.threads == 1)
         .max_by_key(|workload| (workload.input_bytes(), std::cmp::Reverse(workload.name.clone())));
-    let shown: Vec<&Workload> = of.request().into_iter().chain(largest).collect();
+    let shown: Vec<&Workload> = alone.into_iter().chain(largest).collect();
     shown
         .into_iter()
         .map(|workload| {
@@ -35,7 +36,7 @@ pub fn ladder<'a>(of: &Material<'a>) -> Vec<(String, Vec<&'a Cell>)> {
         .collect()
 }
 
-/// The memory ladder of every workload's contestants.
+/// The memory ladder of every engine.
 pub fn memory(of: &Material, page: &mut Page) {
     let mut rows = Vec::new();
     for engine in of.engines() {
@@ -54,14 +55,16 @@ pub fn memory(of: &Material, page: &mut Page) {
                     bytes(cell.booted_bytes),
                     bytes(cell.loaded_bytes),
                     bytes(cell.peak_bytes),
+                    Line::from(if of.shares_peak(cell) { "after other workloads" } else { "for this alone" }),
                 ]);
             }
         }
     }
     page.table(
         "Resident bytes of the engine's process, read by itself: after imports, when ready, at its highest. Of each task \
-         the workload with the highest peak.",
-        &["Engine", "Task", "Workload", ">Booted", ">Loaded", ">Peak"],
+         the workload with the highest peak. A process that did other workloads before may still hold what they left; \
+         memory is judged only where the process lived for one workload.",
+        &["Engine", "Task", "Workload", ">Booted", ">Loaded", ">Peak", "The process lived"],
         rows,
         "No memory was read in this record.",
     );

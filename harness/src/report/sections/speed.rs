@@ -261,7 +261,8 @@ pub fn limit(of: &Material, page: &mut Page) {
     }
     page.table(
         "A step at batch 1 must read every weight once. 100 % is an engine that takes exactly as long as a plain read \
-         of as many bytes; more than that means weights stayed in cache or are narrower than the limit's.",
+         of as many bytes; more than that means weights stayed in cache or are narrower than the limit's. The interval is the widest that \
+         the two figures' own intervals allow.",
         &["Workload", "Engine", ">Threads", ">Limit", ">One step", ">Of the limit"],
         rows,
         "No memory limit was measured in this record.",

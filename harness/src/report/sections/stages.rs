@@ -101,22 +101,24 @@ pub fn table(of: &Material, page: &mut Page) {
             });
             let mut row = vec![code(&engine)];
             row.extend((0..PARTS.len()).map(cell));
-            row.push(Line::from(encode.unwrap_or_else(|| MISSING.into())));
+            if apart.is_some() {
+                row.push(Line::from(encode.unwrap_or_else(|| MISSING.into())));
+            }
             row
         })
         .collect();
-    page.table(
-        "Medians. The last column is the same text encoded by itself, by the family's quickest tokenizer.",
-        &[
-            "Engine",
-            ">Process start, imports",
-            ">Load",
-            ">Encode and prefill",
-            ">Decode",
-            ">Detokenize and the rest",
-            ">Encode alone",
-        ],
-        rows,
-        "No engine finished the request.",
-    );
+    let mut columns = vec![
+        "Engine",
+        ">Process start, imports",
+        ">Load",
+        ">Encode and prefill",
+        ">Decode",
+        ">Detokenize and the rest",
+    ];
+    let mut caption = "Medians.".to_string();
+    if apart.is_some() {
+        columns.push(">Encode alone");
+        caption += " The last column is the same text encoded by itself, by the family's quickest tokenizer.";
+    }
+    page.table(caption, &columns, rows, "No engine finished the request.");
 }
