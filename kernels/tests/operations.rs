@@ -145,7 +145,7 @@ proptest! {
                 });
             }
         }
-        let linear = Linear { weight: Packed::from_kn(&w, k, n), bias };
+        let linear = Linear { weight: Packed::from_kn(&Cpu::new(1, None).unwrap(), &w, k, n), bias };
         for cpu in cpus(threads) {
             let input = if norm {
                 Input::Norm { rows: &x, gain: &gain, bias: &shift, eps: 1e-5 }

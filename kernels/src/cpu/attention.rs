@@ -1,8 +1,8 @@
 //! Causal attention over a flat, preallocated key-value cache.
 //!
 //! Per layer, sequence and head the cache holds the keys as panels `[capacity/32][D][32]` (32
-//! positions side by side) and the values as rows `[capacity][D rounded up to 32]`. Both are then
-//! operands of the tile kernel as they lie:
+//! positions side by side) and the values as panels `[D/32][capacity][32]` (32 components side by
+//! side, the last panel padded). Both are then operands of the tile kernel as they lie:
 //! - one query: scores `= q K^T` and output `= p V` are tiles of one row;
 //! - a block of 32 queries: transposed scores `K Q^T` come out as `[keys][32 queries]`, the softmax
 //!   runs down the columns, and the same memory is the left operand of the product with V.
@@ -10,8 +10,7 @@
 //! Nothing of size T x T is ever made, and nothing is copied when the sequence grows.
 
 use super::engine::{Cpu, Scratch};
-use super::linear::grown;
-use super::pool::piece;
+use super::pool::{Queue, piece};
 use super::share::Shared;
 use super::table::{MAX_ROWS, PANEL, Table, Tile};
 use crate::Buffer;
@@ -107,6 +106,14 @@ impl KvCache {
                 self.keys[target * dim..][..keys].copy_from_slice(&other.keys[source * dim..][..keys]);
                 self.values[target * padded..][..len * padded]
                     .copy_from_slice(&other.values[source * padded..][..len * padded]);
+                self.keys[target * dim..][..keys]
+                    .copy_from_slice(&other.keys[source * dim..][..keys]);
+                for panel in 0..padded / PANEL {
+                    let (to, from) = (target * padded, source * padded);
+                    let panel = panel * cap * PANEL;
+                    self.values[to + panel..][..len * PANEL]
+                        .copy_from_slice(&other.values[from + panel..][..len * PANEL]);
+                }
             }
         }
     }
@@ -136,30 +143,52 @@ impl Cpu {
         let (threads, heads) = (self.threads(), shape.heads);
         let (keys, values) = (Shared::new(&mut cache.keys), Shared::new(&mut cache.values));
         let job = Job { table: self.table(), shape, layer, qkv, scale, keys, values, out: Shared::new(out) };
+        let out = Shared::new(out);
+        let job = Job {
+            table: self.table(),
+            shape,
+            layer,
+            qkv,
+            scale,
+            keys,
+            values,
+            out,
+        };
         let pairs = spans.len() * heads;
+        let of = |pair: usize| (spans[pair / heads], pair % heads);
+        let queue = Queue::runs(pairs, threads);
+        let (capacity, d) = (shape.padded_capacity(), shape.head_dim);
         if spans.iter().all(|span| span.rows == 1) {
-            self.run(|thread, scratch| {
-                for pair in piece(pairs, threads, thread) {
-                    let (span, head) = (spans[pair / heads], pair % heads);
-                    job.store(span, head);
-                    job.one_query(scratch, span, head, 0);
+            self.run([capacity, d], |_, scratch| {
+                while let Some(taken) = queue.take() {
+                    for (span, head) in taken.map(of) {
+                        job.store(span, head);
+                        job.one_query(scratch, span, head);
+                    }
                 }
             });
             return;
         }
-        self.run(|thread, _| {
-            for pair in piece(pairs, threads, thread) {
-                job.store(spans[pair / heads], pair % heads);
+        self.run([0, 0], |_, _| {
+            while let Some(taken) = queue.take() {
+                for (span, head) in taken.map(of) {
+                    job.store(span, head);
+                }
             }
         });
-        self.run(|thread, scratch| {
-            for pair in 0..pairs {
-                let (span, head) = (spans[pair / heads], pair % heads);
-                for block in 0..span.rows.div_ceil(PANEL) {
-                    // Later blocks see more keys; the offset by pair deals them out evenly.
-                    if (block + pair) % threads == thread {
-                        job.queries(scratch, span, head, block * PANEL);
-                    }
+        // The blocks of a pair in reverse: the last sees the most keys, so short ones come at the end.
+        let blocks = spans
+            .iter()
+            .map(|span| span.rows.div_ceil(PANEL))
+            .max()
+            .unwrap_or(0);
+        let queue = Queue::single(pairs * blocks);
+        self.run([capacity * PANEL, d * PANEL], |_, scratch| {
+            while let Some(taken) = queue.take() {
+                let (span, head) = of(taken.start / blocks);
+                let first = (blocks - 1 - taken.start % blocks) * PANEL;
+                if first < span.rows {
+                    job.queries(scratch, span, head, first);
                 }
             }
         });
@@ -209,7 +238,7 @@ impl Job<'_> {
         })
     }
 
-    /// The stored keys `[capacity/32][D][32]` and values `[capacity][padded D]`, to read.
+    /// The stored keys `[capacity/32][D][32]` and values `[D/32][capacity][32]`, to read.
     ///
     /// # Safety
     /// While they live, nobody stores to the same sequence and head.
@@ -220,7 +249,7 @@ impl Job<'_> {
     }
 
     fn store(&self, span: Span, head: usize) {
-        let (d, padded) = (self.shape.head_dim, self.shape.padded_dim());
+        let (d, capacity) = (self.shape.head_dim, self.shape.padded_capacity());
         let [keys, values] = self.places(span, head);
         // SAFETY: each (span, head) is stored by one thread, spans have distinct sequences
         // (`check`), and only the storing thread reads it before the team has met again.
@@ -228,7 +257,13 @@ impl Job<'_> {
             unsafe { (self.keys.part(keys.0, keys.1), self.values.part(values.0, values.1)) };
         for i in 0..span.rows {
             let position = span.start + i;
-            values[position * padded..][..d].copy_from_slice(self.input(span.row + i, 2, head));
+            let value = self.input(span.row + i, 2, head);
+            for (part, panel) in value
+                .chunks(PANEL)
+                .zip(values.chunks_exact_mut(capacity * PANEL))
+            {
+                panel[position * PANEL..][..part.len()].copy_from_slice(part);
+            }
             let panel = &mut keys[position / PANEL * d * PANEL..][..d * PANEL];
             for (slot, &k) in panel.chunks_exact_mut(PANEL).zip(self.input(span.row + i, 1, head)) {
                 slot[position % PANEL] = k;
@@ -244,15 +279,15 @@ impl Job<'_> {
         unsafe { self.out.part(row * c + head * d, d) }
     }
 
-    /// The `i`-th query of a span against all keys up to its own.
-    fn one_query(&self, scratch: &mut Scratch, span: Span, head: usize, i: usize) {
-        let (d, padded) = (self.shape.head_dim, self.shape.padded_dim());
-        let len = span.start + i + 1;
+    /// The only query of a span against all keys up to its own.
+    fn one_query(&self, scratch: &mut Scratch, span: Span, head: usize) {
+        let (d, capacity) = (self.shape.head_dim, self.shape.padded_capacity());
+        let len = span.start + 1;
         // SAFETY: this thread stored these keys itself, or the team has met since; all only read.
         let (keys, values) = unsafe { self.stored(span, head) };
-        let scores = grown(&mut scratch.rows, self.shape.padded_capacity());
-        let query = grown(&mut scratch.packed, d);
-        for (q, x) in query.iter_mut().zip(self.input(span.row + i, 0, head)) {
+        let scores = &mut scratch.rows[..capacity];
+        let query = &mut scratch.packed[..d];
+        for (q, x) in query.iter_mut().zip(self.input(span.row, 0, head)) {
             *q = x * self.scale;
         }
         for (panel, out) in
@@ -263,10 +298,22 @@ impl Job<'_> {
         }
         let scores = &mut scores[..len];
         (self.table.softmax)(scores);
-        let out = self.output(span.row + i, head);
+        let out = self.output(span.row, head);
         let mut sums = [0.0; PANEL];
         for (p, out) in out.chunks_mut(PANEL).enumerate() {
             let t = Tile { a: scores, lda: 1, b: &values[p * PANEL..], ldb: padded, k: len, rows: 1 };
+        for (out, b) in out
+            .chunks_mut(PANEL)
+            .zip(values.chunks_exact(capacity * PANEL))
+        {
+            let t = Tile {
+                a: scores,
+                lda: 1,
+                b,
+                ldb: PANEL,
+                k: len,
+                rows: 1,
+            };
             (self.table.tile)(t, &mut sums, PANEL);
             out.copy_from_slice(&sums[..out.len()]);
         }
@@ -280,9 +327,8 @@ impl Job<'_> {
         let len = position + rows;
         // SAFETY: the team has met since these keys and values were stored; all threads only read.
         let (keys, values) = unsafe { self.stored(span, head) };
-        let scores = grown(&mut scratch.rows, self.shape.padded_capacity() * PANEL);
-        let scores = &mut scores[..len.next_multiple_of(PANEL) * PANEL];
-        let queries = grown(&mut scratch.packed, d * PANEL);
+        let scores = &mut scratch.rows[..len.next_multiple_of(PANEL) * PANEL];
+        let queries = &mut scratch.packed[..d * PANEL];
         queries.fill(0.0);
         for i in 0..rows {
             let input = self.input(span.row + first + i, 0, head);
@@ -327,7 +373,7 @@ impl Job<'_> {
         values: &[f32],
         sums: &[f32; PANEL],
     ) {
-        let padded = self.shape.padded_dim();
+        let capacity = self.shape.padded_capacity();
         let tiles = rows.div_ceil(self.table.rows);
         let mut c = [0.0; MAX_ROWS * PANEL];
         for tile in 0..tiles {
@@ -337,12 +383,27 @@ impl Job<'_> {
             for p in 0..padded / PANEL {
                 let (a, b) = (&scores[part.start..], &values[p * PANEL..]);
                 let t = Tile { a, lda: PANEL, b, ldb: padded, k, rows: part.len() };
+        for (p, b) in values.chunks_exact(capacity * PANEL).enumerate() {
+            for tile in 0..tiles {
+                let part = piece(rows, tiles, tile);
+                // Keys after the tile's last query weigh nothing.
+                let k = span.start + first + part.end;
+                let a = &scores[part.start..];
+                let t = Tile {
+                    a,
+                    lda: PANEL,
+                    b,
+                    ldb: PANEL,
+                    k,
+                    rows: part.len(),
+                };
                 (self.table.tile)(t, &mut c, PANEL);
                 for (i, row) in part.clone().zip(c.chunks_exact(PANEL)) {
                     let out = self.output(span.row + first + i, head);
                     let width = PANEL.min(out.len() - p * PANEL);
+                    let scale = 1.0 / sums[i];
                     for (o, x) in out[p * PANEL..][..width].iter_mut().zip(row) {
-                        *o = x / sums[i];
+                        *o = x * scale;
                     }
                 }
             }

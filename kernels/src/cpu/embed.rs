@@ -17,7 +17,7 @@ impl Cpu {
         assert_eq!(out.len(), at.len() * c, "output of {} x {c}", at.len());
         let out = Shared::new(out);
         let threads = self.threads().min(at.len());
-        self.run(|thread, _| {
+        self.run([0, 0], |thread, _| {
             if thread >= threads {
                 return;
             }

@@ -1,6 +1,7 @@
 //! [`Cpu`]: an instruction set, a team of threads and their scratch. What a model calls.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::isa::Isa;
 use super::pool::Team;
@@ -48,6 +49,8 @@ pub struct Cpu {
     table: &'static Table,
     team: Team,
     scratch: Vec<Mutex<Scratch>>,
+    /// Floats every thread's scratch holds at least: rows, packed.
+    reserved: [AtomicUsize; 2],
 }
 
 /// One thread's working memory; it grows to the largest operation and stays.
@@ -71,6 +74,13 @@ impl Cpu {
         let team = Team::new(threads).map_err(CpuError::NoThread)?;
         let scratch = (0..team.size()).map(|_| Mutex::default()).collect();
         Ok(Cpu { isa, table, team, scratch })
+        Ok(Cpu {
+            isa,
+            table,
+            team,
+            scratch,
+            reserved: Default::default(),
+        })
     }
 
     /// The instruction set in use.
@@ -88,13 +98,48 @@ impl Cpu {
         self.table
     }
 
-    /// Runs `f(thread, its scratch)` on every thread of the team.
-    pub(crate) fn run(&self, f: impl Fn(usize, &mut Scratch) + Sync) {
+    /// Runs `f(thread, its scratch)` on every thread of the team, each scratch holding at least
+    /// `rows` and `packed` floats. Whoever turns out to do the work, all have grown alike, so an
+    /// operation repeated at the same or a smaller size allocates nothing.
+    pub(crate) fn run(&self, need: [usize; 2], f: impl Fn(usize, &mut Scratch) + Sync) {
+        let short = |(need, held): (usize, &AtomicUsize)| held.fetch_max(need, Relaxed) < need;
+        if need
+            .into_iter()
+            .zip(&self.reserved)
+            .filter(|&pair| short(pair))
+            .count()
+            > 0
+        {
+            for thread in 0..self.threads() {
+                self.scratch(thread).grow(need);
+            }
+        }
         self.team.run(|thread| {
             // Scratch holds no state between operations, so one left by a panic is as good.
             let mut scratch = self.scratch[thread].lock().unwrap_or_else(PoisonError::into_inner);
             f(thread, &mut scratch);
+            let scratch = &mut *self.scratch(thread);
+            // Another caller may have announced this size and not yet reached this thread.
+            scratch.grow(need);
+            f(thread, scratch);
         });
+    }
+
+    /// Scratch holds no state between operations, so one left by a panic is as good.
+    fn scratch(&self, thread: usize) -> MutexGuard<'_, Scratch> {
+        self.scratch[thread]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Scratch {
+    fn grow(&mut self, [rows, packed]: [usize; 2]) {
+        for (held, need) in [(&mut self.rows, rows), (&mut self.packed, packed)] {
+            if held.len() < need {
+                held.resize(need, 0.0);
+            }
+        }
     }
 }
 

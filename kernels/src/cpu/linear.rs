@@ -5,17 +5,20 @@
 //! stays in the second-level cache while each panel passes through once. Up to one tile of rows
 //! the sum is not blocked at all: a decode step reads each panel front to back.
 //!
-//! Threads split the rows when there are many, else the panels; then each prepares all rows for
-//! itself, which costs less than a second meeting of the team.
+//! Threads share out blocks of rows when there are many, else panels; then each prepares all rows
+//! for itself, which costs less than a second meeting of the team.
+
+use std::ops::Range;
 
 use super::engine::{Cpu, Scratch};
 use super::pack::{PANEL, Packed};
-use super::pool::piece;
+use super::pool::{Queue, piece};
 use super::share::Shared;
 use super::table::{MAX_ROWS, Table, Tile};
 
-/// Rows prepared at a time: with `K_BLOCK`, half a MiB of A.
-const ROW_BLOCK: usize = 256;
+/// Rows prepared at a time: with `K_BLOCK`, 192 KiB of A. Fewer would fetch the weights more often,
+/// more would leave threads without work at the end.
+const ROW_BLOCK: usize = 96;
 /// Inputs summed between two visits to Y: 64 KiB of a panel.
 const K_BLOCK: usize = 512;
 /// Rows per thread from which splitting rows beats splitting panels.
@@ -78,7 +81,6 @@ impl Cpu {
         let m = input.rows().len() / k;
         assert_eq!(y.len(), m * n, "output of {m} x {n}");
         assert!(w.bias.is_empty() || w.bias.len() == n, "bias of {n}");
-        let y = Shared::new(y);
         let threads = self.threads();
         let by_rows = m >= threads * ROWS_TO_SPLIT;
         self.run(|thread, scratch| {
@@ -89,29 +91,56 @@ impl Cpu {
             };
             let job = Job { table: self.table(), input, w, output, y, panels };
             let blocks = rows.len().div_ceil(ROW_BLOCK);
+        let job = Job {
+            table: self.table(),
+            input,
+            w,
+            output,
+            y: Shared::new(y),
+        let blocks = m.div_ceil(ROW_BLOCK);
+        let most = m.min(ROW_BLOCK) * k;
+        let normed = if matches!(input, Input::Norm { .. }) {
+            most
+            0
+        let need = [normed, if m == 1 { 0 } else { most }];
+        if m >= threads * ROWS_TO_SPLIT {
+            let blocks = blocks.next_multiple_of(threads);
+            let queue = Queue::single(blocks);
+            self.run(need, |_, scratch| {
+                while let Some(taken) = queue.take() {
+                    let rows = piece(m, blocks, taken.start);
+                    let mut all = Some(0..w.weight.panels());
+                    job.rows(scratch, rows, || all.take());
+                }
+            });
             for block in 0..blocks {
-                let part = piece(rows.len(), blocks, block);
-                job.rows(scratch, rows.start + part.start, part.len());
+                let queue = Queue::runs(w.weight.panels(), threads);
+                self.run(need, |_, scratch| {
+                    job.rows(scratch, piece(m, blocks, block), || queue.take())
+                });
             }
-        });
+        }
     }
 }
 
-/// One thread's share of a linear operation.
+/// A linear operation.
 struct Job<'a> {
     table: &'static Table,
     input: Input<'a>,
     w: &'a Linear,
     output: Output,
     y: Shared<'a>,
-    panels: std::ops::Range<usize>,
 }
 
 impl Job<'_> {
-    /// Rows `first..first + m`, this thread's panels.
-    fn rows(&self, scratch: &mut Scratch, first: usize, m: usize) {
-        let k = self.w.weight.inputs();
-        if self.panels.is_empty() || m == 0 {
+    /// The rows `block`, for as many runs of panels as `take` gives.
+    fn rows(
+        &self,
+        scratch: &mut Scratch,
+        block: Range<usize>,
+        mut take: impl FnMut() -> Option<Range<usize>>,
+    ) {
+        let Some(mut panels) = take() else {
             return;
         }
         let tiles = m.div_ceil(self.table.rows);
@@ -130,8 +159,28 @@ impl Job<'_> {
                 let part = piece(m, tiles, tile);
                 let out = &mut packed[part.start * (end - start)..][..part.len() * (end - start)];
                 pack(&rows[part.start * k..part.end * k], k, start..end, out);
+        };
+        let (k, m) = (self.w.weight.inputs(), block.len());
+        let k_blocks = if tiles == 1 { 1 } else { k.div_ceil(K_BLOCK) };
+        let rows = &self.input.rows()[block.start * k..block.end * k];
+        let rows = self.prepare(rows, &mut scratch.rows);
+        let packed = if m == 1 {
+            rows
+        } else {
+            pack(rows, m, tiles, k_blocks, &mut scratch.packed)
+        };
+        loop {
+            for k_block in 0..k_blocks {
+                let ks = piece(k, k_blocks, k_block);
+                for panel in panels.clone() {
+                    let a = &packed[ks.start * m..ks.end * m];
+                    self.panel(a, block.start, m, panel, ks.clone());
+                }
             }
-            self.tiles(packed, first, m, start..end);
+            match take() {
+                Some(next) => panels = next,
+                None => return,
+            }
         }
     }
 
@@ -142,18 +191,25 @@ impl Job<'_> {
     /// The rows to multiply: themselves, or normalised into `normed`.
     fn prepare<'r>(&self, rows: &'r [f32], normed: &'r mut [f32]) -> &'r [f32] {
         let Input::Norm { gain, bias, eps, .. } = self.input else {
+    /// The rows to multiply: themselves, or normalised into `scratch`.
+    fn prepare<'r>(&self, rows: &'r [f32], scratch: &'r mut [f32]) -> &'r [f32] {
+        let Input::Norm {
+            gain, bias, eps, ..
+        } = self.input
+        else {
             return rows;
         };
-        let k = gain.len();
+        let (k, normed) = (gain.len(), &mut scratch[..rows.len()]);
         for (x, out) in rows.chunks_exact(k).zip(normed.chunks_exact_mut(k)) {
             (self.table.layernorm)(x, gain, bias, eps, out);
         }
         normed
     }
 
-    /// Every panel times every tile of A over the inputs `ks`.
-    fn tiles(&self, a: &[f32], first: usize, m: usize, ks: std::ops::Range<usize>) {
+    /// One panel times every tile of A, summed over the inputs `ks`.
+    fn panel(&self, a: &[f32], first: usize, m: usize, panel: usize, ks: Range<usize>) {
         let tiles = m.div_ceil(self.table.rows);
+        let b = &self.w.weight.panel(panel)[ks.start * PANEL..ks.end * PANEL];
         let mut c = [0.0f32; MAX_ROWS * PANEL];
         for p in self.panels.clone() {
             let b = &self.w.weight.panel(p)[ks.start * PANEL..ks.end * PANEL];
@@ -166,12 +222,21 @@ impl Job<'_> {
                 for (i, sums) in c.chunks_exact_mut(PANEL).take(rows).enumerate() {
                     self.finish(first + part.start + i, p, sums, &ks);
                 }
+            let t = Tile {
+                a,
+                lda: rows,
+                b,
+                ldb: PANEL,
+                k: ks.len(),
+                rows,
+            };
+                self.finish(first + part.start + i, panel, sums, &ks);
             }
         }
     }
 
     /// Takes one row's 32 sums over the inputs `ks` into Y.
-    fn finish(&self, row: usize, panel: usize, sums: &mut [f32], ks: &std::ops::Range<usize>) {
+    fn finish(&self, row: usize, panel: usize, sums: &mut [f32], ks: &Range<usize>) {
         let n = self.w.weight.outputs();
         let column = panel * PANEL;
         let width = PANEL.min(n - column);
@@ -192,20 +257,32 @@ impl Job<'_> {
     }
 }
 
-/// Rewrites `[rows][k]` as `[ks][rows]`.
-fn pack(rows: &[f32], k: usize, ks: std::ops::Range<usize>, out: &mut [f32]) {
-    let m = rows.len() / k;
-    for (i, row) in rows.chunks_exact(k).enumerate() {
-        for (column, &v) in out.chunks_exact_mut(m).zip(&row[ks.clone()]) {
-            column[i] = v;
+/// Rewrites rows `[m][K]` as blocks of inputs, in each the tiles of rows, in each `[k][rows]`.
+fn pack<'p>(
+    rows: &[f32],
+    m: usize,
+    tiles: usize,
+    k_blocks: usize,
+    scratch: &'p mut [f32],
+) -> &'p [f32] {
+    let k = rows.len() / m;
+    let packed = &mut scratch[..m * k];
+    let mut at = 0;
+    for k_block in 0..k_blocks {
+        let ks = piece(k, k_blocks, k_block);
+        for tile in 0..tiles {
+            let part = piece(m, tiles, tile);
+            let out = &mut packed[at..at + part.len() * ks.len()];
+            at += out.len();
+            for (i, row) in rows[part.start * k..part.end * k]
+                .chunks_exact(k)
+                .enumerate()
+            {
+                for (column, &v) in out.chunks_exact_mut(part.len()).zip(&row[ks.clone()]) {
+                    column[i] = v;
+                }
+            }
         }
     }
-}
-
-/// The first `len` floats of a scratch vector, grown when it is shorter.
-pub(crate) fn grown(scratch: &mut Vec<f32>, len: usize) -> &mut [f32] {
-    if scratch.len() < len {
-        scratch.resize(len, 0.0);
-    }
-    &mut scratch[..len]
+    packed
 }

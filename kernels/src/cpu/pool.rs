@@ -1,14 +1,17 @@
 //! A fork-join team of threads that live as long as the team.
 //!
-//! A decode step is some sixty jobs of a few hundred microseconds; waking a sleeping thread costs
-//! tens of them. So a worker that has finished spins for [`SPINS`] pauses (some 50 to 100
+//! A decode step is some sixty jobs of tens to hundreds of microseconds; waking a sleeping thread
+//! costs tens of them. So a worker that has finished spins for [`SPINS`] pauses (some 50 to 100
 //! microseconds) before it parks, and so does a caller that waits. An idle team therefore costs
 //! nothing, and two teams in one process disturb each other for at most that long.
 //!
-//! Work is split by index, never stolen: job `f` is called once with each index `0..size`, so
-//! what a thread computes does not depend on timing.
+//! On a busy machine a worker may be late. An index its worker has not begun is taken over by the
+//! caller, so a job waits for work in progress only, never for a wake-up. A [`Queue`] hands the
+//! pieces of a job to whoever is there; each piece is computed the same way by anyone, so results
+//! do not depend on timing.
 //!
-//! Invariant: `run` returns, or unwinds, only after every index has finished.
+//! Invariant: `run` returns, or unwinds, only after every index has finished, and nobody touches
+//! its job afterwards.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -30,8 +33,10 @@ pub struct Team {
 }
 
 struct State {
-    /// Grows by one per job; the workers' signal to start. Its parity carries no meaning.
+    /// Grows by one per job; the workers' signal to start.
     epoch: AtomicUsize,
+    /// Workers that have started.
+    up: AtomicUsize,
     /// Workers that have not finished the current job.
     pending: AtomicUsize,
     /// The current job and the thread that waits for it. Locked for one copy per worker.
@@ -40,9 +45,26 @@ struct State {
     busy: AtomicBool,
     /// The first panic of a worker.
     panic: Mutex<Option<Box<dyn Any + Send>>>,
-    /// One flag per worker: parked, or about to.
-    parked: Box<[AtomicBool]>,
+    /// One per worker.
+    seats: Box<[Seat]>,
     stop: AtomicBool,
+}
+
+/// What concerns one worker, on a cache line of its own.
+#[derive(Default)]
+#[repr(align(64))]
+struct Seat {
+    /// Parked, or about to.
+    parked: AtomicBool,
+    /// The latest epoch in which this worker's index has been begun, by it or by the caller.
+    begun: AtomicUsize,
+}
+
+impl Seat {
+    /// Whether the one who asks, and nobody else, is to run this index in `epoch`.
+    fn begin(&self, epoch: usize) -> bool {
+        self.begun.fetch_max(epoch, Ordering::AcqRel) < epoch
+    }
 }
 
 #[derive(Clone)]
@@ -56,7 +78,7 @@ unsafe impl Send for Order {}
 
 impl Team {
     /// A team of `size` threads: the caller of [`Team::run`] and `size - 1` workers. A size of 0
-    /// is taken as 1.
+    /// is taken as 1. Returns when all of them are up, so the first job finds them ready.
     ///
     /// # Errors
     /// When the system refuses a thread.
@@ -64,22 +86,28 @@ impl Team {
         let others = size.max(1) - 1;
         let shared = Arc::new(State {
             epoch: AtomicUsize::new(0),
+            up: AtomicUsize::new(0),
             pending: AtomicUsize::new(0),
             order: Mutex::new(None),
             busy: AtomicBool::new(false),
             panic: Mutex::new(None),
-            parked: (0..others).map(|_| AtomicBool::new(false)).collect(),
+            seats: (0..others).map(|_| Seat::default()).collect(),
             stop: AtomicBool::new(false),
         });
         // Made first, so that a refused thread drops the team and ends those already started.
         let mut team = Team { shared, workers: Vec::with_capacity(others) };
         for worker in 0..others {
-            let shared = Arc::clone(&team.shared);
+            let (shared, maker) = (Arc::clone(&team.shared), thread::current());
             let thread = thread::Builder::new()
                 .name(format!("kernels-{}", worker + 1))
-                .spawn(move || shared.work(worker))?;
+                .spawn(move || {
+                    shared.up.fetch_add(1, Ordering::Release);
+                    maker.unpark();
+                    shared.work(worker);
+                })?;
             team.workers.push(thread);
         }
+        wait(|| team.shared.up.load(Ordering::Acquire) == others);
         Ok(team)
     }
 
@@ -89,7 +117,8 @@ impl Team {
     }
 
     /// Calls `f(0)`, …, `f(size - 1)`, each once, and waits for all. Index 0 runs on the caller.
-    /// A call from inside a job, or beside another thread's, runs every index on its own thread.
+    /// An index whose worker is late runs on the
+    /// caller too, and so does every index of a call from inside a job or beside another thread's.
     ///
     /// # Panics
     /// With the payload of a panicking `f`, after all indices have ended.
@@ -100,19 +129,27 @@ impl Team {
             return;
         }
         let state = &*self.shared;
-        state.start(&f, &self.workers);
-        let mine = catch_unwind(AssertUnwindSafe(|| f(0)));
+        let epoch = state.start(&f, &self.workers);
+        let mut panic = catch_unwind(AssertUnwindSafe(|| f(0))).err();
+        for (worker, seat) in state.seats.iter().enumerate() {
+            if seat.begin(epoch) {
+                let late = catch_unwind(AssertUnwindSafe(|| f(worker + 1))).err();
+                panic = panic.or(late);
+                state.pending.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
         wait(|| state.pending.load(Ordering::Acquire) == 0);
         let theirs = lock(&state.panic).take();
         state.busy.store(false, Ordering::Release);
-        if let Some(payload) = mine.err().or(theirs) {
+        if let Some(payload) = panic.or(theirs) {
             resume_unwind(payload);
         }
     }
 }
 
 impl State {
-    fn start<'a>(&self, f: &'a (dyn Fn(usize) + Sync + 'a), workers: &[JoinHandle<()>]) {
+    /// Publishes a job; gives its epoch.
+    fn start<'a>(&self, f: &'a (dyn Fn(usize) + Sync + 'a), workers: &[JoinHandle<()>]) -> usize {
         let job: *const (dyn Fn(usize) + Sync + 'a) = f;
         // SAFETY: only the lifetime changes. `run` outlives the job: it waits for `pending` to
         // reach zero before `f` can be dropped, and workers do not touch it after that.
@@ -121,25 +158,34 @@ impl State {
         self.pending.store(workers.len(), Ordering::Relaxed);
         // SeqCst pairs with the worker's store to `parked` before its last look at `epoch`: one
         // of the two sides sees the other, so no wake-up is lost.
-        self.epoch.fetch_add(1, Ordering::SeqCst);
-        for (parked, worker) in self.parked.iter().zip(workers) {
-            if parked.load(Ordering::SeqCst) {
+        let epoch = self.epoch.fetch_add(1, Ordering::SeqCst) + 1;
+        for (seat, worker) in self.seats.iter().zip(workers) {
+            if seat.parked.load(Ordering::SeqCst) {
                 worker.thread().unpark();
             }
         }
+        epoch
     }
 
     fn work(&self, worker: usize) {
         let _flushed = Flushed::enter();
         let mut seen = 0;
         loop {
-            self.wait_for_epoch(worker, seen);
-            seen += 1;
+            seen = self.wait_for_epoch(worker, seen);
             if self.stop.load(Ordering::Acquire) {
                 return;
             }
             let order = lock(&self.order).clone().expect("an epoch begins with an order");
             // SAFETY: the caller is inside `run` until `pending` falls below, and holds the job.
+            // Winning this means that the caller is inside `run` of this very epoch and stays
+            // there until we subtract from `pending`: it could leave only by winning here itself.
+            if !self.seats[worker].begin(seen) {
+                continue;
+            }
+            let order = lock(&self.order)
+                .clone()
+                .expect("an epoch begins with an order");
+            // SAFETY: the order is of this epoch and its job alive, see above.
             let job = unsafe { &*order.job };
             if let Err(payload) = catch_unwind(AssertUnwindSafe(|| job(worker + 1))) {
                 lock(&self.panic).get_or_insert(payload);
@@ -150,18 +196,25 @@ impl State {
         }
     }
 
-    fn wait_for_epoch(&self, worker: usize, seen: usize) {
+    /// Waits for an epoch after `seen` and gives the newest.
+    fn wait_for_epoch(&self, worker: usize, seen: usize) -> usize {
         for _ in 0..SPINS {
-            if self.epoch.load(Ordering::Acquire) != seen {
-                return;
+            let epoch = self.epoch.load(Ordering::Acquire);
+            if epoch != seen {
+                return epoch;
             }
             std::hint::spin_loop();
         }
-        self.parked[worker].store(true, Ordering::SeqCst);
-        while self.epoch.load(Ordering::SeqCst) == seen {
+        let parked = &self.seats[worker].parked;
+        parked.store(true, Ordering::SeqCst);
+        loop {
+            let epoch = self.epoch.load(Ordering::SeqCst);
+            if epoch != seen {
+                parked.store(false, Ordering::Relaxed);
+                return epoch;
+            }
             thread::park();
         }
-        self.parked[worker].store(false, Ordering::Relaxed);
     }
 }
 
@@ -192,6 +245,51 @@ impl Drop for Team {
             // A worker catches every panic of a job, so there is none left to report here.
             let _ = worker.join();
         }
+    }
+}
+
+/// The pieces `0..total` of a job, dealt out to whoever asks.
+pub(crate) struct Queue {
+    next: AtomicUsize,
+    total: usize,
+    /// A request takes one part in `share` of what is left.
+    share: usize,
+}
+
+impl Queue {
+    /// Runs of neighbouring pieces, long at first and single at the end, for `threads` threads.
+    pub(crate) fn runs(total: usize, threads: usize) -> Queue {
+        Queue {
+            next: AtomicUsize::new(0),
+            total,
+            share: 2 * threads,
+        }
+    }
+
+    /// Pieces one at a time.
+    pub(crate) fn single(total: usize) -> Queue {
+        Queue {
+            next: AtomicUsize::new(0),
+            total,
+            share: usize::MAX,
+        }
+    }
+
+    /// The next pieces, or `None` when all are taken.
+    pub(crate) fn take(&self) -> Option<std::ops::Range<usize>> {
+        let mut next = self.next.load(Ordering::Relaxed);
+        while next < self.total {
+            let end = next + ((self.total - next) / self.share).max(1);
+            // Relaxed: the pieces are disjoint, and the team's own join publishes their results.
+            match self
+                .next
+                .compare_exchange_weak(next, end, Ordering::Relaxed, Ordering::Relaxed)
+            {
+                Ok(_) => return Some(next..end),
+                Err(moved) => next = moved,
+            }
+        }
+        None
     }
 }
 
@@ -261,6 +359,44 @@ mod tests {
             scope.spawn(|| (0..500).for_each(|_| assert_eq!(counts(&a), vec![1; 2])));
             scope.spawn(|| (0..500).for_each(|_| assert_eq!(counts(&b), vec![1; 3])));
         });
+    }
+
+    #[test]
+    fn a_queue_deals_every_piece_once() {
+        let team = Team::new(3).unwrap();
+        for total in [0, 1, 2, 7, 100] {
+            for queue in [Queue::single(total), Queue::runs(total, 3)] {
+                let taken: Vec<AtomicUsize> = (0..total).map(|_| AtomicUsize::new(0)).collect();
+                team.run(|_| {
+                    while let Some(pieces) = queue.take() {
+                        for piece in pieces {
+                            taken[piece].fetch_add(1, Ordering::Relaxed);
+                        }
+                    }
+                });
+                assert!(taken.into_iter().all(|count| count.into_inner() == 1));
+            }
+        }
+    }
+
+    #[test]
+    fn an_idle_team_that_has_parked_wakes_again() {
+        let team = Team::new(2).unwrap();
+        let state = &*team.shared;
+        for _ in 0..3 {
+            while !state.seats[0].parked.load(Ordering::SeqCst) {
+                thread::yield_now();
+            }
+            // Index 0 holds the job open until the worker has taken its own index.
+            team.run(|i| {
+                while i == 0
+                    && state.seats[0].begun.load(Ordering::Acquire)
+                        < state.epoch.load(Ordering::Acquire)
+                {
+                    thread::yield_now();
+                }
+            });
+        }
     }
 
     #[test]
