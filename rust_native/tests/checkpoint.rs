@@ -246,6 +246,9 @@ fn folders_without_what_they_need() {
     open_fails(dir.path(), &["safe_serialization=True"]);
     fs::write(dir.path().join("model.safetensors"), "").unwrap();
     open_fails(dir.path(), &["header length", "0 bytes"]);
+    fs::remove_file(dir.path().join("model.safetensors")).unwrap();
+    fs::create_dir(dir.path().join("model.safetensors")).unwrap();
+    open_fails(dir.path(), &["model.safetensors", "not a regular file"]);
     let (dir, _) = model();
     let path = dir.path().join("model.safetensors");
     let bytes = fs::read(&path).unwrap();

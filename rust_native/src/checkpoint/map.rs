@@ -5,12 +5,13 @@
 //!
 //! Invariant: the tensors' offsets lie inside `data()`.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use memmap2::Mmap;
 
 use super::format::{self, Layout, Tensor};
+use super::problem;
 use crate::Error;
 
 /// A mapped file whose header has passed [`format::parse`].
@@ -24,8 +25,13 @@ pub(super) struct MappedFile {
 impl MappedFile {
     /// Maps and validates `path`.
     pub(super) fn open(path: &Path) -> Result<Self, Error> {
+        // Asked before opening: opening a pipe would wait for a writer for ever.
+        let metadata = fs::metadata(path).map_err(|e| Error::io(path, "open", e))?;
+        if !metadata.is_file() {
+            return Err(problem(path, "file", "not a regular file", "put the weights themselves there"));
+        }
         let file = File::open(path).map_err(|e| Error::io(path, "open", e))?;
-        let length = file.metadata().map_err(|e| Error::io(path, "read", e))?.len();
+        let length = metadata.len();
         // An empty file cannot be mapped; `parse` has the words for it.
         let map = if length == 0 {
             None

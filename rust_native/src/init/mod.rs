@@ -273,3 +273,24 @@ pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> Result<(), Error> {
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Elements do not depend on how a tensor is cut into batches and threads.
+    #[test]
+    fn the_cut_does_not_show() {
+        let draw = Draw::Normal(1.0);
+        for elements in [1, 3, 4, 5, 31, 64, 1001] {
+            let tensor = Planned { name: "t".to_owned(), shape: vec![elements], elements, draw };
+            let mut whole = vec![0; 4 * elements];
+            fill_part(&mut whole, &tensor, 9, 0);
+            for from in (0..elements).step_by(4) {
+                let mut rest = vec![0; 4 * (elements - from)];
+                fill(&mut rest, &tensor, 9, from);
+                assert_eq!(rest, whole[4 * from..], "{elements} from {from}");
+            }
+        }
+    }
+}
