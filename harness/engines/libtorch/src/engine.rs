@@ -84,7 +84,7 @@ impl Engine for Libtorch {
                 let model = self.model(order)?;
                 fits(model, tokens)?;
                 let ids = prompt(order, batch, tokens)?;
-                Ok(Box::new(Prefill::new(model, kind, &ids, batch)?))
+                Ok(Box::new(Prefill::new(model, kind, ids, batch)?))
             }
             Task::Decode { context, tokens, batch } => {
                 let model = self.model(order)?;
@@ -104,7 +104,7 @@ impl Engine for Libtorch {
                 if prompt.is_empty() {
                     return Err(Stop::refused("an empty prompt has no last position", "give a text"));
                 }
-                fits(model, prompt.len() + tokens)?;
+                fits(model, prompt.len() + tokens.max(1) - 1)?;
                 let cache = cache.then_some(kind);
                 Ok(Box::new(Generate::new(model, tokenizer, text, tokens, cache, sampling)))
             }

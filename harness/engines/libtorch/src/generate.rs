@@ -58,7 +58,8 @@ impl Job for Generate<'_> {
         let encoding =
             self.tokenizer.encode_fast(self.prompt.as_str(), false).map_err(|error| anyhow!(error))?;
         let mut input = ids_tensor(encoding.get_ids(), 1)?;
-        let capacity = (encoding.len() + self.tokens) as i64;
+        // The last token is never fed.
+        let capacity = (encoding.len() + self.tokens.max(1) - 1) as i64;
         let mut cache = self.cache.map(|kind| self.model.cache(kind, 1, capacity)).transpose()?;
         for _ in 0..self.tokens {
             let logits = match &mut cache {

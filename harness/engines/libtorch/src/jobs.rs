@@ -7,23 +7,23 @@ use std::path::{Path, PathBuf};
 use tch::Tensor;
 use worker::{Answer, Job, Laps, Receipt, Unit};
 
-/// A prompt through the model: logits of the last position and the likeliest id of each sequence.
+/// A prompt through the model: ids to a tensor, logits of the last position, likeliest ids to the
+/// host.
 pub struct Prefill<'a> {
     model: &'a Model,
     cache: Cache,
-    prompt: Tensor,
-    units: u64,
+    prompt: Vec<u32>,
+    batch: usize,
     ids: Vec<u32>,
     logits: Option<Tensor>,
 }
 
 impl<'a> Prefill<'a> {
-    /// `ids` are `batch` sequences of equal length.
-    pub fn new(model: &'a Model, kind: CacheKind, ids: &[u32], batch: usize) -> Result<Prefill<'a>> {
-        let prompt = ids_tensor(ids, batch)?;
-        let (rows, steps) = prompt.size2()?;
+    /// `prompt` holds `batch` sequences of equal length.
+    pub fn new(model: &'a Model, kind: CacheKind, prompt: Vec<u32>, batch: usize) -> Result<Prefill<'a>> {
+        let (rows, steps) = ids_tensor(&prompt, batch)?.size2()?;
         let cache = model.cache(kind, rows, steps)?;
-        Ok(Prefill { model, cache, prompt, units: ids.len() as u64, ids: Vec::new(), logits: None })
+        Ok(Prefill { model, cache, prompt, batch, ids: Vec::new(), logits: None })
     }
 }
 
@@ -33,7 +33,7 @@ impl Job for Prefill<'_> {
     }
 
     fn run(&mut self, laps: &mut Laps) -> Result<()> {
-        let logits = self.model.forward(&self.prompt, &mut self.cache)?;
+        let logits = self.model.forward(&ids_tensor(&self.prompt, self.batch)?, &mut self.cache)?;
         self.ids = host_ids(&greedy(&logits)?)?;
         laps.mark();
         self.logits = Some(logits);
@@ -42,7 +42,7 @@ impl Job for Prefill<'_> {
 
     fn receipt(&self) -> Result<Receipt> {
         Ok(Receipt {
-            units: self.units,
+            units: self.prompt.len() as u64,
             unit: Unit::Tokens,
             answer: Answer::Ids(self.ids.clone()),
             logits: self.logits.as_ref().map(host_logits).transpose()?,

@@ -277,6 +277,15 @@ fn sampled_generation_counts_its_tokens_and_hides_them() {
 }
 
 #[test]
+fn a_request_may_fill_the_context_to_its_last_position() {
+    let bench = Bench::new(&[1]);
+    for kind in BOTH {
+        let (sample, ..) = bench.measure(kind, r#"{"kind":"generate","tokens":17}"#);
+        assert_eq!(sample.units, 17);
+    }
+}
+
+#[test]
 fn load_and_start_load_anew_each_time() {
     let prompt = [3, 200, 17];
     let bench = Bench::new(&prompt).with_model("transformer.");
@@ -295,7 +304,7 @@ fn what_cannot_be_done_is_refused_and_what_is_broken_fails() {
     for task in [
         r#"{"kind":"decode","context":4,"tokens":21,"batch":1}"#,
         r#"{"kind":"prefill","tokens":25,"batch":1}"#,
-        r#"{"kind":"generate","tokens":17}"#,
+        r#"{"kind":"generate","tokens":18}"#,
         r#"{"kind":"encode"}"#,
     ] {
         assert!(matches!(say(task), Reply::Refused { .. }), "{task}");
