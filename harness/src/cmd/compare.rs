@@ -1,6 +1,6 @@
 //! `assay compare`: report, charts, tables and README from a record; nothing is measured.
 
-use super::{read_record, record_folder};
+use super::record_folder;
 use anyhow::{Context, Result};
 use clap::Args;
 use harness::record::Record;
@@ -53,11 +53,19 @@ pub fn write(site: &Site, folder: &Path, out: &Path, readme: bool) -> Result<()>
     let judgements = judge(&record, &documents);
     let view = View::new(&record);
     let ratios = against_native(&record, |workload, metric, a, b| view.ratio(workload, metric, a, b).ok());
-    let material = Material { record: &record, cells: &summary.cells, ratios: &ratios, judgements: &judgements };
+    let material = Material {
+        record: &record,
+        cells: &summary.cells,
+        shared_peaks: &summary.shared_peaks,
+        floors: &summary.floors,
+        ratios: &ratios,
+        judgements: &judgements,
+    };
     write_report(&material, out)?;
     if readme {
         let path = site.root().join("README.md");
-        splice_file(&path, &insertions(&material)?).with_context(|| format!("cannot splice {}", path.display()))?;
+        splice_file(&path, &insertions(&material)?)
+            .with_context(|| format!("cannot splice {}", path.display()))?;
     }
     println!("{:8} {:13} {:44} finding", "claim", "verdict", "quote");
     for judged in &judgements {
@@ -71,9 +79,4 @@ pub fn write(site: &Site, folder: &Path, out: &Path, readme: bool) -> Result<()>
     }
     println!("\nreport: {}", out.join("report.html").display());
     Ok(())
-}
-
-/// The record that `cmp` reads when none is named.
-pub fn newest(site: &Site, named: Option<&PathBuf>) -> Result<Record> {
-    read_record(site, named)
 }

@@ -104,10 +104,6 @@ impl KvCache {
                 let target = shape.head_index(layer, to, head) * cap;
                 let keys = len.next_multiple_of(PANEL) * dim;
                 self.keys[target * dim..][..keys].copy_from_slice(&other.keys[source * dim..][..keys]);
-                self.values[target * padded..][..len * padded]
-                    .copy_from_slice(&other.values[source * padded..][..len * padded]);
-                self.keys[target * dim..][..keys]
-                    .copy_from_slice(&other.keys[source * dim..][..keys]);
                 for panel in 0..padded / PANEL {
                     let (to, from) = (target * padded, source * padded);
                     let panel = panel * cap * PANEL;
@@ -142,18 +138,8 @@ impl Cpu {
         check(&shape, layer, spans, qkv, out);
         let (threads, heads) = (self.threads(), shape.heads);
         let (keys, values) = (Shared::new(&mut cache.keys), Shared::new(&mut cache.values));
-        let job = Job { table: self.table(), shape, layer, qkv, scale, keys, values, out: Shared::new(out) };
         let out = Shared::new(out);
-        let job = Job {
-            table: self.table(),
-            shape,
-            layer,
-            qkv,
-            scale,
-            keys,
-            values,
-            out,
-        };
+        let job = Job { table: self.table(), shape, layer, qkv, scale, keys, values, out };
         let pairs = spans.len() * heads;
         let of = |pair: usize| (spans[pair / heads], pair % heads);
         let queue = Queue::runs(pairs, threads);
@@ -177,11 +163,7 @@ impl Cpu {
             }
         });
         // The blocks of a pair in reverse: the last sees the most keys, so short ones come at the end.
-        let blocks = spans
-            .iter()
-            .map(|span| span.rows.div_ceil(PANEL))
-            .max()
-            .unwrap_or(0);
+        let blocks = spans.iter().map(|span| span.rows.div_ceil(PANEL)).max().unwrap_or(0);
         let queue = Queue::single(pairs * blocks);
         self.run([capacity * PANEL, d * PANEL], |_, scratch| {
             while let Some(taken) = queue.take() {
@@ -258,10 +240,7 @@ impl Job<'_> {
         for i in 0..span.rows {
             let position = span.start + i;
             let value = self.input(span.row + i, 2, head);
-            for (part, panel) in value
-                .chunks(PANEL)
-                .zip(values.chunks_exact_mut(capacity * PANEL))
-            {
+            for (part, panel) in value.chunks(PANEL).zip(values.chunks_exact_mut(capacity * PANEL)) {
                 panel[position * PANEL..][..part.len()].copy_from_slice(part);
             }
             let panel = &mut keys[position / PANEL * d * PANEL..][..d * PANEL];
@@ -300,20 +279,8 @@ impl Job<'_> {
         (self.table.softmax)(scores);
         let out = self.output(span.row, head);
         let mut sums = [0.0; PANEL];
-        for (p, out) in out.chunks_mut(PANEL).enumerate() {
-            let t = Tile { a: scores, lda: 1, b: &values[p * PANEL..], ldb: padded, k: len, rows: 1 };
-        for (out, b) in out
-            .chunks_mut(PANEL)
-            .zip(values.chunks_exact(capacity * PANEL))
-        {
-            let t = Tile {
-                a: scores,
-                lda: 1,
-                b,
-                ldb: PANEL,
-                k: len,
-                rows: 1,
-            };
+        for (out, b) in out.chunks_mut(PANEL).zip(values.chunks_exact(capacity * PANEL)) {
+            let t = Tile { a: scores, lda: 1, b, ldb: PANEL, k: len, rows: 1 };
             (self.table.tile)(t, &mut sums, PANEL);
             out.copy_from_slice(&sums[..out.len()]);
         }
@@ -376,27 +343,13 @@ impl Job<'_> {
         let capacity = self.shape.padded_capacity();
         let tiles = rows.div_ceil(self.table.rows);
         let mut c = [0.0; MAX_ROWS * PANEL];
-        for tile in 0..tiles {
-            let part = piece(rows, tiles, tile);
-            // Keys after the tile's last query weigh nothing.
-            let k = span.start + first + part.end;
-            for p in 0..padded / PANEL {
-                let (a, b) = (&scores[part.start..], &values[p * PANEL..]);
-                let t = Tile { a, lda: PANEL, b, ldb: padded, k, rows: part.len() };
         for (p, b) in values.chunks_exact(capacity * PANEL).enumerate() {
             for tile in 0..tiles {
                 let part = piece(rows, tiles, tile);
                 // Keys after the tile's last query weigh nothing.
                 let k = span.start + first + part.end;
                 let a = &scores[part.start..];
-                let t = Tile {
-                    a,
-                    lda: PANEL,
-                    b,
-                    ldb: PANEL,
-                    k,
-                    rows: part.len(),
-                };
+                let t = Tile { a, lda: PANEL, b, ldb: PANEL, k, rows: part.len() };
                 (self.table.tile)(t, &mut c, PANEL);
                 for (i, row) in part.clone().zip(c.chunks_exact(PANEL)) {
                     let out = self.output(span.row + first + i, head);

@@ -73,14 +73,7 @@ impl Cpu {
         let table = isa.table().ok_or(CpuError::NoIsa { asked: isa, best })?;
         let team = Team::new(threads).map_err(CpuError::NoThread)?;
         let scratch = (0..team.size()).map(|_| Mutex::default()).collect();
-        Ok(Cpu { isa, table, team, scratch })
-        Ok(Cpu {
-            isa,
-            table,
-            team,
-            scratch,
-            reserved: Default::default(),
-        })
+        Ok(Cpu { isa, table, team, scratch, reserved: Default::default() })
     }
 
     /// The instruction set in use.
@@ -103,21 +96,12 @@ impl Cpu {
     /// operation repeated at the same or a smaller size allocates nothing.
     pub(crate) fn run(&self, need: [usize; 2], f: impl Fn(usize, &mut Scratch) + Sync) {
         let short = |(need, held): (usize, &AtomicUsize)| held.fetch_max(need, Relaxed) < need;
-        if need
-            .into_iter()
-            .zip(&self.reserved)
-            .filter(|&pair| short(pair))
-            .count()
-            > 0
-        {
+        if need.into_iter().zip(&self.reserved).filter(|&pair| short(pair)).count() > 0 {
             for thread in 0..self.threads() {
                 self.scratch(thread).grow(need);
             }
         }
         self.team.run(|thread| {
-            // Scratch holds no state between operations, so one left by a panic is as good.
-            let mut scratch = self.scratch[thread].lock().unwrap_or_else(PoisonError::into_inner);
-            f(thread, &mut scratch);
             let scratch = &mut *self.scratch(thread);
             // Another caller may have announced this size and not yet reached this thread.
             scratch.grow(need);
@@ -127,9 +111,7 @@ impl Cpu {
 
     /// Scratch holds no state between operations, so one left by a panic is as good.
     fn scratch(&self, thread: usize) -> MutexGuard<'_, Scratch> {
-        self.scratch[thread]
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.scratch[thread].lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

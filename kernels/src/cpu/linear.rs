@@ -82,26 +82,10 @@ impl Cpu {
         assert_eq!(y.len(), m * n, "output of {m} x {n}");
         assert!(w.bias.is_empty() || w.bias.len() == n, "bias of {n}");
         let threads = self.threads();
-        let by_rows = m >= threads * ROWS_TO_SPLIT;
-        self.run(|thread, scratch| {
-            let (rows, panels) = if by_rows {
-                (piece(m, threads, thread), 0..w.weight.panels())
-            } else {
-                (0..m, piece(w.weight.panels(), threads, thread))
-            };
-            let job = Job { table: self.table(), input, w, output, y, panels };
-            let blocks = rows.len().div_ceil(ROW_BLOCK);
-        let job = Job {
-            table: self.table(),
-            input,
-            w,
-            output,
-            y: Shared::new(y),
+        let job = Job { table: self.table(), input, w, output, y: Shared::new(y) };
         let blocks = m.div_ceil(ROW_BLOCK);
         let most = m.min(ROW_BLOCK) * k;
-        let normed = if matches!(input, Input::Norm { .. }) {
-            most
-            0
+        let normed = if matches!(input, Input::Norm { .. }) { most } else { 0 };
         let need = [normed, if m == 1 { 0 } else { most }];
         if m >= threads * ROWS_TO_SPLIT {
             let blocks = blocks.next_multiple_of(threads);
@@ -113,11 +97,10 @@ impl Cpu {
                     job.rows(scratch, rows, || all.take());
                 }
             });
+        } else {
             for block in 0..blocks {
                 let queue = Queue::runs(w.weight.panels(), threads);
-                self.run(need, |_, scratch| {
-                    job.rows(scratch, piece(m, blocks, block), || queue.take())
-                });
+                self.run(need, |_, scratch| job.rows(scratch, piece(m, blocks, block), || queue.take()));
             }
         }
     }
@@ -142,33 +125,14 @@ impl Job<'_> {
     ) {
         let Some(mut panels) = take() else {
             return;
-        }
-        let tiles = m.div_ceil(self.table.rows);
-        let k_block = if tiles == 1 { k } else { k.div_ceil(k.div_ceil(K_BLOCK)) };
-        let rows = &self.input.rows()[first * k..][..m * k];
-        let normed = grown(&mut scratch.rows, if self.is_norm() { m * k } else { 0 });
-        let rows = self.prepare(rows, normed);
-        if m == 1 {
-            // One row is its own packed form.
-            return self.tiles(rows, first, 1, 0..k);
-        }
-        let packed = grown(&mut scratch.packed, m * k_block);
-        for start in (0..k).step_by(k_block) {
-            let end = k.min(start + k_block);
-            for tile in 0..tiles {
-                let part = piece(m, tiles, tile);
-                let out = &mut packed[part.start * (end - start)..][..part.len() * (end - start)];
-                pack(&rows[part.start * k..part.end * k], k, start..end, out);
         };
         let (k, m) = (self.w.weight.inputs(), block.len());
+        let tiles = m.div_ceil(self.table.rows);
         let k_blocks = if tiles == 1 { 1 } else { k.div_ceil(K_BLOCK) };
         let rows = &self.input.rows()[block.start * k..block.end * k];
         let rows = self.prepare(rows, &mut scratch.rows);
-        let packed = if m == 1 {
-            rows
-        } else {
-            pack(rows, m, tiles, k_blocks, &mut scratch.packed)
-        };
+        // One row is its own packed form.
+        let packed = if m == 1 { rows } else { pack(rows, m, tiles, k_blocks, &mut scratch.packed) };
         loop {
             for k_block in 0..k_blocks {
                 let ks = piece(k, k_blocks, k_block);
@@ -184,19 +148,9 @@ impl Job<'_> {
         }
     }
 
-    fn is_norm(&self) -> bool {
-        matches!(self.input, Input::Norm { .. })
-    }
-
-    /// The rows to multiply: themselves, or normalised into `normed`.
-    fn prepare<'r>(&self, rows: &'r [f32], normed: &'r mut [f32]) -> &'r [f32] {
-        let Input::Norm { gain, bias, eps, .. } = self.input else {
     /// The rows to multiply: themselves, or normalised into `scratch`.
     fn prepare<'r>(&self, rows: &'r [f32], scratch: &'r mut [f32]) -> &'r [f32] {
-        let Input::Norm {
-            gain, bias, eps, ..
-        } = self.input
-        else {
+        let Input::Norm { gain, bias, eps, .. } = self.input else {
             return rows;
         };
         let (k, normed) = (gain.len(), &mut scratch[..rows.len()]);
@@ -211,25 +165,13 @@ impl Job<'_> {
         let tiles = m.div_ceil(self.table.rows);
         let b = &self.w.weight.panel(panel)[ks.start * PANEL..ks.end * PANEL];
         let mut c = [0.0f32; MAX_ROWS * PANEL];
-        for p in self.panels.clone() {
-            let b = &self.w.weight.panel(p)[ks.start * PANEL..ks.end * PANEL];
-            for tile in 0..tiles {
-                let part = piece(m, tiles, tile);
-                let rows = part.len();
-                let a = &a[part.start * ks.len()..];
-                let t = Tile { a, lda: rows, b, ldb: PANEL, k: ks.len(), rows };
-                (self.table.tile)(t, &mut c, PANEL);
-                for (i, sums) in c.chunks_exact_mut(PANEL).take(rows).enumerate() {
-                    self.finish(first + part.start + i, p, sums, &ks);
-                }
-            let t = Tile {
-                a,
-                lda: rows,
-                b,
-                ldb: PANEL,
-                k: ks.len(),
-                rows,
-            };
+        for tile in 0..tiles {
+            let part = piece(m, tiles, tile);
+            let rows = part.len();
+            let a = &a[part.start * ks.len()..];
+            let t = Tile { a, lda: rows, b, ldb: PANEL, k: ks.len(), rows };
+            (self.table.tile)(t, &mut c, PANEL);
+            for (i, sums) in c.chunks_exact_mut(PANEL).take(rows).enumerate() {
                 self.finish(first + part.start + i, panel, sums, &ks);
             }
         }
@@ -258,13 +200,7 @@ impl Job<'_> {
 }
 
 /// Rewrites rows `[m][K]` as blocks of inputs, in each the tiles of rows, in each `[k][rows]`.
-fn pack<'p>(
-    rows: &[f32],
-    m: usize,
-    tiles: usize,
-    k_blocks: usize,
-    scratch: &'p mut [f32],
-) -> &'p [f32] {
+fn pack<'p>(rows: &[f32], m: usize, tiles: usize, k_blocks: usize, scratch: &'p mut [f32]) -> &'p [f32] {
     let k = rows.len() / m;
     let packed = &mut scratch[..m * k];
     let mut at = 0;
@@ -274,10 +210,7 @@ fn pack<'p>(
             let part = piece(m, tiles, tile);
             let out = &mut packed[at..at + part.len() * ks.len()];
             at += out.len();
-            for (i, row) in rows[part.start * k..part.end * k]
-                .chunks_exact(k)
-                .enumerate()
-            {
+            for (i, row) in rows[part.start * k..part.end * k].chunks_exact(k).enumerate() {
                 for (column, &v) in out.chunks_exact_mut(part.len()).zip(&row[ks.clone()]) {
                     column[i] = v;
                 }

@@ -70,10 +70,7 @@ impl Packed {
         let panels = n.div_ceil(PANEL);
         let mut data = Buffer::zeroed(panels * k * PANEL);
         if k > 0 {
-            let (out, queue) = (
-                Shared::new(&mut data),
-                Queue::single(panels.div_ceil(GROUP)),
-            );
+            let (out, queue) = (Shared::new(&mut data), Queue::single(panels.div_ceil(GROUP)));
             cpu.run([0, 0], |_, _| {
                 while let Some(taken) = queue.take() {
                     let first = taken.start * GROUP;
@@ -135,14 +132,7 @@ mod tests {
         for (k, n) in [(1, 1), (3, 31), (5, 32), (7, 33), (130, 70), (2, 1000)] {
             let kn: Vec<f32> = (0..k * n).map(|i| i as f32).collect();
             let nk: Vec<f32> = (0..n).flat_map(|j| (0..k).map(move |i| (i * n + j) as f32)).collect();
-            let (a, b) = (Packed::from_kn(&kn, k, n), Packed::from_nk(&nk, n, k));
-            let nk: Vec<f32> = (0..n)
-                .flat_map(|j| (0..k).map(move |i| (i * n + j) as f32))
-                .collect();
-            let (a, b) = (
-                Packed::from_kn(&cpu, &kn, k, n),
-                Packed::from_nk(&cpu, &nk, n, k),
-            );
+            let (a, b) = (Packed::from_kn(&cpu, &kn, k, n), Packed::from_nk(&cpu, &nk, n, k));
             assert_eq!(&a.data[..], &b.data[..], "{k} x {n}");
             let mut column = vec![0.0; k];
             for j in 0..n {

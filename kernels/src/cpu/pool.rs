@@ -98,13 +98,11 @@ impl Team {
         let mut team = Team { shared, workers: Vec::with_capacity(others) };
         for worker in 0..others {
             let (shared, maker) = (Arc::clone(&team.shared), thread::current());
-            let thread = thread::Builder::new()
-                .name(format!("kernels-{}", worker + 1))
-                .spawn(move || {
-                    shared.up.fetch_add(1, Ordering::Release);
-                    maker.unpark();
-                    shared.work(worker);
-                })?;
+            let thread = thread::Builder::new().name(format!("kernels-{}", worker + 1)).spawn(move || {
+                shared.up.fetch_add(1, Ordering::Release);
+                maker.unpark();
+                shared.work(worker);
+            })?;
             team.workers.push(thread);
         }
         wait(|| team.shared.up.load(Ordering::Acquire) == others);
@@ -175,16 +173,12 @@ impl State {
             if self.stop.load(Ordering::Acquire) {
                 return;
             }
-            let order = lock(&self.order).clone().expect("an epoch begins with an order");
-            // SAFETY: the caller is inside `run` until `pending` falls below, and holds the job.
             // Winning this means that the caller is inside `run` of this very epoch and stays
             // there until we subtract from `pending`: it could leave only by winning here itself.
             if !self.seats[worker].begin(seen) {
                 continue;
             }
-            let order = lock(&self.order)
-                .clone()
-                .expect("an epoch begins with an order");
+            let order = lock(&self.order).clone().expect("an epoch begins with an order");
             // SAFETY: the order is of this epoch and its job alive, see above.
             let job = unsafe { &*order.job };
             if let Err(payload) = catch_unwind(AssertUnwindSafe(|| job(worker + 1))) {
@@ -259,20 +253,12 @@ pub(crate) struct Queue {
 impl Queue {
     /// Runs of neighbouring pieces, long at first and single at the end, for `threads` threads.
     pub(crate) fn runs(total: usize, threads: usize) -> Queue {
-        Queue {
-            next: AtomicUsize::new(0),
-            total,
-            share: 2 * threads,
-        }
+        Queue { next: AtomicUsize::new(0), total, share: 2 * threads }
     }
 
     /// Pieces one at a time.
     pub(crate) fn single(total: usize) -> Queue {
-        Queue {
-            next: AtomicUsize::new(0),
-            total,
-            share: usize::MAX,
-        }
+        Queue { next: AtomicUsize::new(0), total, share: usize::MAX }
     }
 
     /// The next pieces, or `None` when all are taken.
@@ -281,10 +267,7 @@ impl Queue {
         while next < self.total {
             let end = next + ((self.total - next) / self.share).max(1);
             // Relaxed: the pieces are disjoint, and the team's own join publishes their results.
-            match self
-                .next
-                .compare_exchange_weak(next, end, Ordering::Relaxed, Ordering::Relaxed)
-            {
+            match self.next.compare_exchange_weak(next, end, Ordering::Relaxed, Ordering::Relaxed) {
                 Ok(_) => return Some(next..end),
                 Err(moved) => next = moved,
             }
@@ -390,8 +373,7 @@ mod tests {
             // Index 0 holds the job open until the worker has taken its own index.
             team.run(|i| {
                 while i == 0
-                    && state.seats[0].begun.load(Ordering::Acquire)
-                        < state.epoch.load(Ordering::Acquire)
+                    && state.seats[0].begun.load(Ordering::Acquire) < state.epoch.load(Ordering::Acquire)
                 {
                     thread::yield_now();
                 }

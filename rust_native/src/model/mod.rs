@@ -96,12 +96,7 @@ impl Gpt2 {
             return Err(GenerateError::option("theta_hat", theta_hat, remedy).into());
         }
         let cpu = Cpu::new(options.threads, options.isa).map_err(GenerateError::from)?;
-        let mut source = Source { tensor, prefix: String::new() };
-        let mut source = Source {
-            cpu: &cpu,
-            tensor,
-            prefix: String::new(),
-        };
+        let mut source = Source { cpu: &cpu, tensor, prefix: String::new() };
         let (c, f, v) = (config.n_embd, config.n_inner, config.vocab_size);
         let tokens = source.head("wte.weight", v, c)?;
         let positions = source.vector("wpe.weight", &[config.n_positions, c])?;
@@ -195,28 +190,13 @@ impl<'a, E, F: FnMut(&str, &[usize]) -> Result<Cow<'a, [f32]>, E>> Source<'_, F>
 
     /// A Conv1D: weight `[k, n]`, bias `[n]`.
     fn linear(&mut self, name: &str, k: usize, n: usize) -> Result<Linear, E> {
-        let weight = Packed::from_kn(&self.get(&format!("{name}.weight"), &[k, n])?, k, n);
+        let weight = Packed::from_kn(self.cpu, &self.get(&format!("{name}.weight"), &[k, n])?, k, n);
         Ok(Linear { weight, bias: self.vector(&format!("{name}.bias"), &[n])? })
-        let weight = Packed::from_kn(
-            self.cpu,
-            &self.get(&format!("{name}.weight"), &[k, n])?,
-            k,
-            n,
-        );
-        Ok(Linear {
-            weight,
-            bias: self.vector(&format!("{name}.bias"), &[n])?,
-        })
     }
 
     /// A token table or head `[v, c]`, without bias.
     fn head(&mut self, name: &str, v: usize, c: usize) -> Result<Linear, E> {
-        let weight = Packed::from_nk(&self.get(name, &[v, c])?, v, c);
-        Ok(Linear { weight, bias: Vec::new() })
         let weight = Packed::from_nk(self.cpu, &self.get(name, &[v, c])?, v, c);
-        Ok(Linear {
-            weight,
-            bias: Vec::new(),
-        })
+        Ok(Linear { weight, bias: Vec::new() })
     }
 }
