@@ -96,8 +96,9 @@ pub fn record(
     watch_interrupts()?;
     let mut digests = house.site.inputs()?.digests(&plan.workloads)?;
     for size in plan.workloads.iter().filter(|w| plan::group(w) != plan::Group::Text).map(|w| &w.model) {
-        if !digests.contains_key(&format!("model {size}")) {
-            digests.insert(format!("model {size}"), model_digest(&house.site.model(size)?)?);
+        let name = format!("model {size}");
+        if let std::collections::btree_map::Entry::Vacant(place) = digests.entry(name) {
+            place.insert(model_digest(&house.site.model(size)?)?);
         }
     }
     run.inputs = digests;
