@@ -25,7 +25,7 @@ enum Verb {
     /// Set up what is missing, measure the quick profile, write the report.
     Quick(cmd::measure::Options),
     /// Make this installation ready: Python side, engines, model, vocabulary.
-    Setup,
+    Setup(cmd::Setup),
     /// Show workloads, engines, claims and what a run would take.
     List(cmd::list::Options),
     /// Run every cell once and check every answer; record nothing.
@@ -73,7 +73,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = match cli.verb {
         Verb::Quick(options) => cmd::quick(options),
-        Verb::Setup => cmd::setup(),
+        Verb::Setup(options) => cmd::setup(&options),
         Verb::List(options) => cmd::list::run(&options),
         Verb::Verify(options) => cmd::verify::run(&options),
         Verb::Measure(options) => cmd::measure::run(&options),

@@ -108,8 +108,23 @@ impl House {
 }
 
 /// `assay setup`
-pub fn setup() -> Result<ExitCode> {
+#[derive(clap::Args, Clone, Debug)]
+pub struct Setup {
+    /// Do nothing but print the variables that builds and tests of Python and libtorch engines need,
+    /// for `eval` in a shell.
+    #[arg(long)]
+    print_environment: bool,
+}
+
+/// `assay setup`
+pub fn setup(options: &Setup) -> Result<ExitCode> {
     let house = House::open(&Common::default())?;
+    if options.print_environment {
+        for (name, value) in house.site.python_environment() {
+            println!("export {name}='{}'", value.replace('\'', "'\\''"));
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
     let ready = house.set_up()?;
     if ready.without.is_empty() {
         eprintln!("setup: ready");

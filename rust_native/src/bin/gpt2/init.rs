@@ -47,6 +47,8 @@ enum Size {
     Xl,
     /// Two layers, 64 wide
     Tiny,
+    /// Twelve layers, 24 wide, 1,024 ids: a step with next to no arithmetic
+    Toy,
 }
 
 impl Init {
@@ -61,6 +63,7 @@ impl Init {
             (Size::Large, None) => Config::large(),
             (Size::Xl, None) => Config::xl(),
             (Size::Tiny, None) => Config::tiny(),
+            (Size::Toy, None) => Config::toy(),
         };
         let weights = self.dir.join(WEIGHTS_FILE);
         if weights.exists() && !self.force {
