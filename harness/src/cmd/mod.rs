@@ -140,7 +140,9 @@ pub fn quick(mut options: measure::Options) -> Result<ExitCode> {
     let house = House::open(&options.common)?;
     house.set_up()?;
     let folder = measure::measure(&house, &options)?;
-    compare::write(&house.site, &folder, &house.site.results(), false)?;
+    let (derived, out) = (compare::Derived::from(&house.site, &folder)?, house.site.results());
+    derived.write(&out, Some(&house.site))?;
+    derived.print(&out);
     Ok(if INTERRUPTED.load(Ordering::Relaxed) { ExitCode::from(130) } else { ExitCode::SUCCESS })
 }
 

@@ -80,7 +80,11 @@ pub fn render(of: &Material) -> Result<Vec<Sheet>> {
 /// Renders into `folder`, which is made where it does not exist. Charts and tables of an earlier
 /// report that this one does not have are removed.
 pub fn write(of: &Material, folder: &Path) -> Result<()> {
-    let sheets = render(of)?;
+    write_sheets(&render(of)?, folder)
+}
+
+/// [`write()`] for what is rendered already.
+pub fn write_sheets(sheets: &[Sheet], folder: &Path) -> Result<()> {
     for (sub, ending) in [("charts", "svg"), ("tables", "csv")] {
         let sub = folder.join(sub);
         std::fs::create_dir_all(&sub).with_context(|| refused(&sub))?;
@@ -94,7 +98,7 @@ pub fn write(of: &Material, folder: &Path) -> Result<()> {
     }
     for sheet in sheets {
         let path = folder.join(&sheet.path);
-        std::fs::write(&path, sheet.text).with_context(|| refused(&path))?;
+        std::fs::write(&path, &sheet.text).with_context(|| refused(&path))?;
     }
     Ok(())
 }
