@@ -8,10 +8,10 @@
 pub mod cmp;
 #[cfg(test)]
 pub mod fixture;
+pub mod gate;
 pub mod inputs;
 pub mod machine;
 pub mod plan;
-pub mod gate;
 pub mod record;
 pub mod report;
 pub mod runner;

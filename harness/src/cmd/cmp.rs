@@ -66,7 +66,13 @@ fn measure_now(house: &mut House, options: &Options, seconds: f64) -> Result<Rec
             })
     };
     let names: Vec<String> = house.workloads.iter().filter(both).map(|w| w.name.clone()).collect();
-    ensure!(!names.is_empty(), "no workload matches `{}` that both {} and {} do", options.workload, options.a, options.b);
+    ensure!(
+        !names.is_empty(),
+        "no workload matches `{}` that both {} and {} do",
+        options.workload,
+        options.a,
+        options.b
+    );
     house.filters.workloads = names;
     let mut plan = house.plan("full", 0)?;
     spend(&mut plan, seconds);

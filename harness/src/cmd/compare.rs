@@ -53,11 +53,13 @@ pub fn write(site: &Site, folder: &Path, out: &Path, readme: bool) -> Result<()>
     let judgements = judge(&record, &documents);
     let view = View::new(&record);
     let ratios = against_native(&record, |workload, metric, a, b| view.ratio(workload, metric, a, b).ok());
-    let material = Material { record: &record, cells: &summary.cells, ratios: &ratios, judgements: &judgements };
+    let material =
+        Material { record: &record, cells: &summary.cells, ratios: &ratios, judgements: &judgements };
     write_report(&material, out)?;
     if readme {
         let path = site.root().join("README.md");
-        splice_file(&path, &insertions(&material)?).with_context(|| format!("cannot splice {}", path.display()))?;
+        splice_file(&path, &insertions(&material)?)
+            .with_context(|| format!("cannot splice {}", path.display()))?;
     }
     println!("{:8} {:13} {:44} finding", "claim", "verdict", "quote");
     for judged in &judgements {

@@ -32,14 +32,17 @@ pub fn run() -> Result<ExitCode> {
     println!("\nengines");
     let mut missing = 0;
     for engine in house.engines() {
-        let state = house
-            .site
-            .launch(&engine)
-            .and_then(|launch| Worker::spawn(&launch, Duration::from_secs(120)).map_err(|fault| fault.to_string()));
+        let state = house.site.launch(&engine).and_then(|launch| {
+            Worker::spawn(&launch, Duration::from_secs(120)).map_err(|fault| fault.to_string())
+        });
         match state {
             Ok(worker) => {
-                let versions: Vec<String> =
-                    worker.identity.versions.iter().map(|(name, version)| format!("{name} {version}")).collect();
+                let versions: Vec<String> = worker
+                    .identity
+                    .versions
+                    .iter()
+                    .map(|(name, version)| format!("{name} {version}"))
+                    .collect();
                 println!("  {:28} {}", engine.name, versions.join(", "));
             }
             Err(reason) => {

@@ -97,7 +97,8 @@ fn build_base(house: &House, revision: &str) -> Result<PathBuf> {
         run_command(&add, &none, root, "cannot check the base revision out")?;
     }
     let target = house.site.made().join("base/target");
-    let environment = BTreeMap::from([("CARGO_TARGET_DIR".to_string(), target.to_string_lossy().into_owned())]);
+    let environment =
+        BTreeMap::from([("CARGO_TARGET_DIR".to_string(), target.to_string_lossy().into_owned())]);
     let build = ["cargo", "build", "--release", "--locked", "-q", "-p", "engine-native"].map(String::from);
     run_command(&build, &environment, &tree, "cannot build the base revision")?;
     Ok(target.join("release"))

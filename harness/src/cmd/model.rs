@@ -31,7 +31,13 @@ enum Verb {
 
 /// What a model folder is made of; those a repository does not have are passed over.
 const FILES: [&str; 7] = [
-    "--include", "config.json", "*.safetensors", "*.safetensors.index.json", "vocab.json", "merges.txt", "tokenizer.json",
+    "--include",
+    "config.json",
+    "*.safetensors",
+    "*.safetensors.index.json",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer.json",
 ];
 
 pub fn run(options: &Options) -> Result<ExitCode> {
@@ -45,12 +51,16 @@ pub fn run(options: &Options) -> Result<ExitCode> {
             }
             let folder = site.made().join("model").join(repository.replace('/', "--"));
             let hub = site.venv().join("bin/hf");
-            ensure!(hub.exists(), "the Python side is not set up, and with it the Hub's client; run scripts/setup");
+            ensure!(
+                hub.exists(),
+                "the Python side is not set up, and with it the Hub's client; run scripts/setup"
+            );
             let shown = folder.to_string_lossy().into_owned();
             let mut command = vec![hub.to_string_lossy().into_owned(), "download".into(), repository.clone()];
             command.extend(FILES.map(String::from));
             command.extend(["--local-dir".into(), shown]);
-            let why = format!("cannot fetch {repository}: is there a network, and does the repository exist?");
+            let why =
+                format!("cannot fetch {repository}: is there a network, and does the repository exist?");
             run_command(&command, &BTreeMap::new(), site.root(), &why)?;
             println!("{}", folder.display());
         }

@@ -44,7 +44,10 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         if doubled { "as it should" } else { "UNSOUND" }
     );
     let record = pass(&house, &workload, &["count", "fault-wrong"], options.seconds.min(5.0), 1)?;
-    let caught = record.samples.iter().any(|row| row.engine == "selftest/fault-wrong" && row.status == Status::Wrong)
+    let caught = record
+        .samples
+        .iter()
+        .any(|row| row.engine == "selftest/fault-wrong" && row.status == Status::Wrong)
         && !record.samples.iter().any(|row| row.engine == "selftest/fault-wrong" && row.status == Status::Ok);
     sound &= caught;
     println!("a wrong answer: {}", if caught { "caught" } else { "NOT CAUGHT" });
