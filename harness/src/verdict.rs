@@ -9,7 +9,7 @@ use crate::spec::{Claim, Document, Metric, Reading};
 use crate::summary::{Ratio, Side, View, between, unequal};
 use serde::Serialize;
 use std::collections::BTreeMap;
-use worker::{Task, TaskKind};
+use worker::Task;
 
 /// What the rows say about a claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -170,7 +170,9 @@ fn hear(view: &View<'_>, test: &Reading) -> Case {
             };
             for engine in engines {
                 let (a, b) = (Side { engine, workload: fast }, Side { engine, workload: slow });
-                case.compare(view, a, b, *metric, 1.0, |ratio| verdict_of(ratio, bounds));
+                case.compare(view, a, b, *metric, crossings(fast) / crossings(slow), |ratio| {
+                    verdict_of(ratio, bounds)
+                });
             }
         }
         Reading::Share { part_engine, part_on, whole_engine, whole_on, metric, minor, major } => {
@@ -214,6 +216,15 @@ fn named<'a>(view: &View<'a>, name: &str, case: &mut Case) -> Option<&'a Planned
     found
 }
 
+/// Crossings in one run of a boundary workload, so that two of them are compared by the crossing; 1
+/// for every other task.
+fn crossings(workload: &Planned) -> f64 {
+    match workload.task {
+        Task::Boundary { repeat, .. } => repeat as f64,
+        _ => 1.0,
+    }
+}
+
 /// How much of the part's run the whole contains: bytes of text for encode, new tokens for
 /// detokenize, one crossing a token for boundary, the same run for everything else.
 fn share_of_work(view: &View<'_>, part: Side<'_>, whole: Side<'_>) -> Result<f64, String> {
@@ -241,7 +252,6 @@ fn share_of_work(view: &View<'_>, part: Side<'_>, whole: Side<'_>) -> Result<f64
             texts * tokens / units.map_or(0.0, |units| units as f64)
         }
         Task::Boundary { repeat, .. } => texts * tokens / *repeat as f64,
-        task if task.kind() == TaskKind::Prefill => texts,
         _ => 1.0,
     };
     match scale.is_finite() && scale > 0.0 {

@@ -147,7 +147,44 @@ pub fn load_claims(folder: &Path) -> Result<Vec<Document>> {
     Ok(documents)
 }
 
+/// Names in claims that no engine and no workload of this program bears: one line each, with the
+/// claim's id. A claim may still be judged (its comparison is then out of reach), but a typing
+/// mistake must not hide as one.
+pub fn unknown_names(documents: &[Document], engines: &[&str], workloads: &[&str]) -> Vec<String> {
+    let mut lines = Vec::new();
+    for claim in documents.iter().flat_map(|document| &document.claim) {
+        let (of_engines, of_workloads) = claim.names();
+        for name in of_engines.into_iter().filter(|name| !engines.contains(name)) {
+            lines.push(format!("claim {}: no engine is named {name}", claim.id));
+        }
+        let known = |glob: &str| workloads.iter().any(|name| crate::verdict::glob_matches(glob, name));
+        for glob in of_workloads.into_iter().filter(|glob| !known(glob)) {
+            lines.push(format!("claim {}: no workload is named {glob}", claim.id));
+        }
+    }
+    lines
+}
+
 impl Claim {
+    /// The engines and the workloads (names or globs) it speaks of.
+    pub fn names(&self) -> (Vec<&str>, Vec<&str>) {
+        fn all(names: &[String]) -> Vec<&str> {
+            names.iter().map(String::as_str).collect()
+        }
+        match &self.test {
+            Reading::Engines { faster, slower, over, .. } => {
+                (faster.iter().chain(slower).map(String::as_str).collect(), all(over))
+            }
+            Reading::Workloads { engines, faster_on, slower_on, .. } => {
+                (all(engines), vec![faster_on, slower_on])
+            }
+            Reading::Share { part_engine, part_on, whole_engine, whole_on, .. } => {
+                (vec![part_engine, whole_engine], vec![part_on, whole_on])
+            }
+            Reading::OutOfReach { .. } => (vec![], vec![]),
+        }
+    }
+
     fn check(&self) -> Result<()> {
         ensure!(!self.quote.trim().is_empty(), "`quote` is empty");
         ensure!(!self.reading.trim().is_empty(), "`reading` is empty");
@@ -218,5 +255,31 @@ mod tests {
             let error = format!("{:#}", load(&GOOD.replacen(from, to, 1)).unwrap_err());
             assert!(error.contains(says), "{says}: {error}");
         }
+    }
+
+    #[test]
+    fn the_committed_claims_read_and_each_speaks_for_its_own_document() {
+        let documents = load_claims(&Path::new(env!("CARGO_MANIFEST_DIR")).join("claims")).unwrap();
+        let names: Vec<&str> = documents.iter().map(|document| document.document.as_str()).collect();
+        assert_eq!(names, ["S0", "S1", "S2", "S3"]);
+        for document in &documents {
+            for claim in &document.claim {
+                assert!(claim.id.starts_with(&format!("{}-", document.document)), "{}", claim.id);
+            }
+            let measured =
+                document.claim.iter().filter(|claim| !matches!(claim.test, Reading::OutOfReach { .. }));
+            assert!(measured.count() >= 7, "{}", document.document);
+        }
+    }
+
+    #[test]
+    fn names_that_nobody_bears_are_listed() {
+        let documents = load(GOOD).unwrap();
+        assert!(unknown_names(&documents, &["a/b", "c/d"], &["encode/x"]).is_empty());
+        let lines = unknown_names(&documents, &["a/b"], &["decode/x"]);
+        assert_eq!(
+            lines,
+            ["claim S0-01: no engine is named c/d", "claim S0-01: no workload is named encode/*"]
+        );
     }
 }

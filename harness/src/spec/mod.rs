@@ -5,7 +5,7 @@ mod contestant;
 mod input;
 mod workload;
 
-pub use claim::{Claim, Document, Metric, Reading, load_claims};
+pub use claim::{Claim, Document, Metric, Reading, load_claims, unknown_names};
 pub use contestant::{Contestant, Family, Role, load_engines};
 pub use input::{Input, TextKind};
 pub use workload::{Expect, Workload, load_workloads};

@@ -244,3 +244,43 @@ fn judging_twice_gives_the_same_judgements() {
     let reading = || engines(&[NATIVE], &[PYTHON], &["*"], Metric::Time, &[2.0, 3.0]);
     assert_eq!(one(&story(), reading()), one(&story(), reading()));
 }
+
+#[test]
+fn crossings_are_compared_one_by_one_however_often_a_run_repeats_them() {
+    use worker::{Crossing, Task};
+    let task = |crossing, repeat| Task::Boundary { crossing, elements: 8, repeat };
+    let record = Scene::default()
+        .workload("boundary/shared", task(Crossing::Shared, 1_000), 1)
+        .workload("boundary/copy", task(Crossing::Copy, 10), 1)
+        .engine("p/b", &[("boundary/shared", 1e6), ("boundary/copy", 5e4)])
+        .record();
+    let reading = Reading::Workloads {
+        engines: vec!["p/b".into()],
+        faster_on: "boundary/shared".into(),
+        slower_on: "boundary/copy".into(),
+        metric: Metric::Time,
+        bounds: vec![4.5, 5.5], // 1 us against 5 us a crossing
+    };
+    assert_eq!(one(&record, reading).verdict, Verdict::Supported);
+}
+
+#[test]
+fn every_committed_claim_is_judged_over_any_record_and_only_what_ran_decides() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("claims");
+    let documents = crate::spec::load_claims(&folder).unwrap();
+    let judgements = judge(&story(), &documents);
+    assert_eq!(judgements.len(), documents.iter().map(|document| document.claim.len()).sum::<usize>());
+    for judgement in &judgements {
+        assert!(!judgement.finding.is_empty(), "{}", judgement.claim.id);
+        assert_eq!(
+            judgement.rows.is_empty(),
+            judgement.verdict == Verdict::OutOfReach,
+            "{}",
+            judgement.claim.id
+        );
+    }
+    let verdict = |id: &str| judgements.iter().find(|judgement| judgement.claim.id == id).unwrap().verdict;
+    assert_eq!(verdict("S1-17"), Verdict::Supported); // the scene loads 2.5 times faster
+    assert_eq!(verdict("S1-02a"), Verdict::Refuted);
+    assert_eq!(verdict("S1-04a"), Verdict::OutOfReach); // no toy in the scene
+}
