@@ -257,7 +257,7 @@ fn a_played_record_gives_a_whole_report() {
     let sheets = render(&material).unwrap();
     let report = sheet(&sheets, "report.md");
     assert!(report.contains("comparisons of a native engine with another"), "native was compared");
-    assert!(report.contains("A/A floor (an engine against itself):"));
+    assert!(report.contains("A/A floor: an engine differs from itself by"));
     assert!(report.contains("no answer within 10 s") && report.contains("no tokenizer of its own"));
     for name in
         ["prefill", "decode", "first-token", "tokenization", "memory", "cold-start", "footprint", "stages"]

@@ -1,6 +1,6 @@
 //! Every claim in full: the words, our reading, the rows, the verdict.
 
-use super::front::claim_anchor;
+use super::front::{claim_anchor, floor_figure};
 use crate::report::Material;
 use crate::report::format::{MISSING, Quantity, clock_words, digits};
 use crate::report::page::{Line, Page, code, line};
@@ -25,8 +25,7 @@ pub fn details(of: &Material, page: &mut Page) {
             .rows
             .iter()
             .map(|(ratio, verdict)| {
-                let floor =
-                    if ratio.floor > 1.0 { Quantity::Factor.show(ratio.floor) } else { MISSING.into() };
+                let floor = if ratio.floor > 1.0 { floor_figure(ratio.floor) } else { MISSING.into() };
                 vec![
                     code(&ratio.workload),
                     code(&ratio.a),
