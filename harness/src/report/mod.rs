@@ -24,7 +24,7 @@ pub use splice::{insertions, splice, splice_file};
 
 use crate::record::Record;
 use crate::spec::{Contestant, Metric, Role};
-use crate::summary::{Cell, Ratio, Summary, View};
+use crate::summary::{Cell, Ratio, Summary};
 use crate::verdict::Judgement;
 use anyhow::{Context, Result};
 use std::collections::BTreeMap;
@@ -117,14 +117,12 @@ impl<'a> Material<'a> {
 }
 
 /// The comparisons behind “Where native loses”: every native engine with every other contestant of its
-/// precision, on every workload that both were asked, by the metrics that workload is about. Pairs
-/// without rows are left out.
-pub fn against_native(record: &Record) -> Vec<Ratio> {
-    let view = View::new(record);
-    pairs(record, |workload, metric, a, b| view.ratio(workload, metric, a, b).ok())
-}
-
-fn pairs(record: &Record, mut ratio: impl FnMut(&str, Metric, &str, &str) -> Option<Ratio>) -> Vec<Ratio> {
+/// precision, on every workload that both were asked, by the metrics that workload is about. `ratio`
+/// gives metric(b) / metric(a), or nothing where there are no rows.
+pub fn against_native(
+    record: &Record,
+    mut ratio: impl FnMut(&str, Metric, &str, &str) -> Option<Ratio>,
+) -> Vec<Ratio> {
     let contestants = || record.run.engines.iter().filter(|engine| engine.role == Role::Contestant);
     let mut found = Vec::new();
     for workload in &record.run.workloads {

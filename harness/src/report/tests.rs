@@ -4,7 +4,7 @@
 //! `target/report-sample` to look at.
 
 use super::fixture::{Fixture, fixture};
-use super::{Material, Sheet, against_native, insertions, pairs, render, splice, write};
+use super::{Material, Sheet, against_native, insertions, render, splice, write};
 use crate::spec::Metric;
 use std::path::Path;
 
@@ -193,7 +193,7 @@ fn native_meets_every_contestant_of_its_precision_once_a_metric() {
         }
     }
     let mut asked = Vec::new();
-    let found = pairs(&fixture.record, |workload, metric, a, b| {
+    let found = against_native(&fixture.record, |workload, metric, a, b| {
         asked.push((workload.to_string(), metric, a.to_string(), b.to_string()));
         None
     });
@@ -243,7 +243,8 @@ fn the_readme_takes_what_the_record_says() {
 fn a_played_record_gives_a_whole_report() {
     let record = crate::fixture::story();
     let summary = crate::summary::summarize(&record);
-    let ratios = against_native(&record);
+    let view = crate::summary::View::new(&record);
+    let ratios = against_native(&record, |workload, metric, a, b| view.ratio(workload, metric, a, b).ok());
     let material = Material::new(&record, &summary, &ratios, &[]);
     let sheets = render(&material).unwrap();
     let report = sheet(&sheets, "report.md");

@@ -2,7 +2,7 @@
 
 use super::front::{claim_anchor, floor_figure};
 use crate::report::Material;
-use crate::report::format::{MISSING, Quantity, clock_words, digits};
+use crate::report::format::{MISSING, Quantity, clock_words};
 use crate::report::page::{Line, Page, code, line};
 use crate::spec::{Metric, Reading};
 
@@ -72,8 +72,8 @@ pub fn metric_words(metric: Metric) -> &'static str {
 
 fn bounds_words(bounds: &[f64]) -> String {
     match bounds {
-        [lo, hi] => format!("between {} and {}", digits(*lo), digits(*hi)),
-        [lo] => format!("at least {}", digits(*lo)),
+        [lo, hi] => format!("between {lo} and {hi}"),
+        [lo] => format!("at least {lo}"),
         _ => MISSING.into(),
     }
 }

@@ -179,7 +179,11 @@ pub fn boundary(of: &Material, page: &mut Page) {
                 Line::from(grouped(elements as u64)),
                 code(&cell.engine),
                 figure(&call, Quantity::Time),
-                Line::from(element.map_or(MISSING.into(), |found| Quantity::Time.show(found.value))),
+                Line::from(match element {
+                    Some(found) if found.value < 0.01 => "< 0.01 ns".into(),
+                    Some(found) => Quantity::Time.show(found.value),
+                    None => MISSING.into(),
+                }),
                 count(&call),
             ]);
         }
