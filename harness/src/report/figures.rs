@@ -8,10 +8,10 @@ use super::chart::{
 use super::format::{MISSING, Quantity};
 use super::palette::of_engine;
 use super::sections::stages;
-use super::view::{crossing_word, describe, share_of_limit, shown};
+use super::view::{crossing_word, describe, shown};
 use crate::record::Status;
 use crate::spec::{Reading, Workload};
-use crate::summary::{Cell, Estimate};
+use crate::summary::{Cell, Estimate, View};
 use anyhow::Result;
 use worker::{Crossing, Task, TaskKind};
 
@@ -120,12 +120,12 @@ fn decode(of: &Material) -> Bars {
     });
     let how = "Median; line: 95 % interval. A step makes one token a sequence. Grey: a plain read of as many bytes.";
     let mut chart = times(of, "Decode: time of one step", how, workloads.clone(), |cell| &cell.token_time);
+    let view = View::new(of.record);
     for (panel, workload) in chart.panels.iter_mut().zip(workloads) {
         let Some(limit) = of.limit(&workload.name) else { continue };
         for bar in panel.bars.iter_mut().filter(|bar| bar.label != limit.engine) {
-            let cell = of.cell(&workload.name, &bar.label);
-            if let Some(share) = cell.and_then(|cell| share_of_limit(limit, cell)) {
-                bar.words += &format!(", {:.0} % of the limit", share.value * 100.0);
+            if let Some(share) = view.percent_of_limit(&workload.name, &bar.label) {
+                bar.words += &format!(", {:.0} % of the limit", share.value);
             }
         }
     }

@@ -65,14 +65,16 @@ impl Quantity {
             return MISSING.into();
         }
         let (factor, _) = self.unit(value);
+        let (lo, hi) = (lo / factor, hi / factor);
+        // Ends that differ shall read differently, if two more decimals can do it.
+        let least = decimals(value / factor);
+        let alike = |places: &usize| format!("{lo:.places$}") == format!("{hi:.places$}");
+        let places = (least..=least + 2).find(|places| lo == hi || !alike(places)).unwrap_or(least);
         let end = |x: f64| {
             if !x.is_finite() {
-                return MISSING.to_string();
-            }
-            let (x, places) = (x / factor, decimals(value / factor));
-            // A lower end that would read as zero gets digits of its own.
-            if x != 0.0 && x.abs() < 0.5 * 10f64.powi(-(places as i32)) {
-                digits(x)
+                MISSING.to_string()
+            } else if x != 0.0 && x.abs() < 0.5 * 10f64.powi(-(places as i32)) {
+                digits(x) // it would read as zero
             } else {
                 format!("{x:.places$}")
             }
@@ -186,6 +188,8 @@ mod tests {
         assert_eq!(Quantity::Time.show_estimate(&estimate), "1.23 ms [1.00..1.30]");
         assert_eq!(Quantity::Time.show_interval(5.0, f64::NAN, 6.0), "5.00 ns [—..6.00]");
         assert_eq!(Quantity::Factor.show_interval(250.0, 0.25, 900.0), "250× [0.250..900]");
+        assert_eq!(Quantity::Factor.show_interval(1.101, 1.0998, 1.1043), "1.10× [1.100..1.104]");
+        assert_eq!(Quantity::Factor.show_interval(2.0, 2.0, 2.0), "2.00× [2.00..2.00]");
     }
 
     #[test]

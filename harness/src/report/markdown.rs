@@ -62,7 +62,11 @@ pub fn line(line: &Line) -> String {
             Span::Code(text) => {
                 format!("`{}`", text.replace('`', "'").replace('|', "\\|").replace('\n', " "))
             }
-            Span::Strong(text) => format!("**{}**", escape(text)),
+            Span::Strong(text) => {
+                // Emphasis ends at a word, so a blank after it stands outside.
+                let words = text.trim_end();
+                format!("**{}**{}", escape(words), &text[words.len()..])
+            }
             Span::Link { text, href } => format!("[{}]({href})", escape(text)),
         })
         .collect()
@@ -89,6 +93,11 @@ fn escape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn emphasis_ends_at_a_word() {
+        assert_eq!(line(&Line::default().strong("Test. ").text("x")), "**Test.** x");
+    }
 
     #[test]
     fn names_cannot_break_a_table() {

@@ -24,7 +24,7 @@ pub use splice::{insertions, splice, splice_file};
 
 use crate::record::Record;
 use crate::spec::{Contestant, Metric, Role};
-use crate::summary::{Cell, Ratio};
+use crate::summary::{Cell, Ratio, Summary};
 use crate::verdict::Judgement;
 use anyhow::{Context, Result};
 use std::collections::BTreeMap;
@@ -103,9 +103,22 @@ pub fn write_sheets(sheets: &[Sheet], folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The comparisons behind “Where native loses”, for [`Material::ratios`]: every native engine with
-/// every other contestant of its precision, on every workload that both were asked, by the metrics that
-/// workload is about. `ratio` gives metric(b) / metric(a), or nothing where there are no rows.
+impl<'a> Material<'a> {
+    /// A record with its summary, the comparisons of [`against_native`] and its judgements.
+    pub fn new(
+        record: &'a Record,
+        summary: &'a Summary,
+        ratios: &'a [Ratio],
+        judgements: &'a [Judgement],
+    ) -> Material<'a> {
+        let Summary { cells, shared_peaks, floors } = summary;
+        Material { record, cells, shared_peaks, floors, ratios, judgements }
+    }
+}
+
+/// The comparisons behind “Where native loses”: every native engine with every other contestant of its
+/// precision, on every workload that both were asked, by the metrics that workload is about. `ratio`
+/// gives metric(b) / metric(a), or nothing where there are no rows.
 pub fn against_native(
     record: &Record,
     mut ratio: impl FnMut(&str, Metric, &str, &str) -> Option<Ratio>,

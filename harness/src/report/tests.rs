@@ -243,21 +243,13 @@ fn the_readme_takes_what_the_record_says() {
 fn a_played_record_gives_a_whole_report() {
     let record = crate::fixture::story();
     let summary = crate::summary::summarize(&record);
-    let ratios = against_native(&record, |workload, metric, a, b| {
-        crate::summary::ratio(&record, workload, metric, a, b)
-    });
-    let material = Material {
-        record: &record,
-        cells: &summary.cells,
-        shared_peaks: &summary.shared_peaks,
-        floors: &summary.floors,
-        ratios: &ratios,
-        judgements: &[],
-    };
+    let view = crate::summary::View::new(&record);
+    let ratios = against_native(&record, |workload, metric, a, b| view.ratio(workload, metric, a, b).ok());
+    let material = Material::new(&record, &summary, &ratios, &[]);
     let sheets = render(&material).unwrap();
     let report = sheet(&sheets, "report.md");
     assert!(report.contains("comparisons of a native engine with another"), "native was compared");
-    assert!(report.contains("A/A floor (an engine against itself):"));
+    assert!(report.contains("A/A floor: an engine differs from itself by"));
     assert!(report.contains("no answer within 10 s") && report.contains("no tokenizer of its own"));
     for name in
         ["prefill", "decode", "first-token", "tokenization", "memory", "cold-start", "footprint", "stages"]

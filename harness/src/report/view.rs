@@ -43,12 +43,6 @@ impl<'a> Material<'a> {
         found
     }
 
-    /// The cell of an engine on a workload.
-    pub(super) fn cell(&self, workload: &str, engine: &str) -> Option<&'a Cell> {
-        let cells: &'a [Cell] = self.cells;
-        cells.iter().find(|cell| cell.workload == workload && cell.engine == engine)
-    }
-
     /// Engines as the record lists them, null engines left out.
     pub(super) fn engines(&self) -> Vec<&'a Contestant> {
         let record: &'a Record = self.record;
@@ -191,21 +185,6 @@ pub fn median(mut values: Vec<f64>) -> Option<f64> {
     }
 }
 
-/// `top / bottom` with the widest interval the two allow: no pairing is assumed.
-pub fn quotient(top: &Estimate, bottom: &Estimate) -> Estimate {
-    Estimate {
-        value: top.value / bottom.value,
-        lo: top.lo / bottom.hi,
-        hi: top.hi / bottom.lo,
-        n: top.n.min(bottom.n),
-    }
-}
-
-/// How much of the physical limit an engine reaches: the limit's time of a step over its own.
-pub fn share_of_limit(limit: &Cell, cell: &Cell) -> Option<Estimate> {
-    Some(quotient(shown(&limit.token_time)?, shown(&cell.token_time)?))
-}
-
 /// A figure that can be shown.
 pub fn shown(estimate: &Option<Estimate>) -> Option<&Estimate> {
     estimate.as_ref().filter(|estimate| estimate.value.is_finite())
@@ -216,12 +195,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn medians_and_quotients() {
+    fn the_middle_of_nothing_is_nothing() {
         assert_eq!(median(vec![3.0, 1.0, 2.0]), Some(2.0));
         assert_eq!(median(vec![4.0, 1.0]), Some(2.5));
         assert_eq!(median(vec![]), None);
-        let a = Estimate { value: 4.0, lo: 3.0, hi: 5.0, n: 9 };
-        let b = Estimate { value: 2.0, lo: 1.0, hi: 4.0, n: 7 };
-        assert_eq!(quotient(&a, &b), Estimate { value: 2.0, lo: 0.75, hi: 5.0, n: 7 });
     }
 }

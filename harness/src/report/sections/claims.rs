@@ -1,8 +1,8 @@
 //! Every claim in full: the words, our reading, the rows, the verdict.
 
-use super::front::claim_anchor;
+use super::front::{claim_anchor, floor_figure};
 use crate::report::Material;
-use crate::report::format::{MISSING, Quantity, clock_words, digits};
+use crate::report::format::{MISSING, Quantity, clock_words};
 use crate::report::page::{Line, Page, code, line};
 use crate::spec::{Metric, Reading};
 
@@ -25,8 +25,7 @@ pub fn details(of: &Material, page: &mut Page) {
             .rows
             .iter()
             .map(|(ratio, verdict)| {
-                let floor =
-                    if ratio.floor > 1.0 { Quantity::Factor.show(ratio.floor) } else { MISSING.into() };
+                let floor = if ratio.floor > 1.0 { floor_figure(ratio.floor) } else { MISSING.into() };
                 vec![
                     code(&ratio.workload),
                     code(&ratio.a),
@@ -73,8 +72,8 @@ pub fn metric_words(metric: Metric) -> &'static str {
 
 fn bounds_words(bounds: &[f64]) -> String {
     match bounds {
-        [lo, hi] => format!("between {} and {}", digits(*lo), digits(*hi)),
-        [lo] => format!("at least {}", digits(*lo)),
+        [lo, hi] => format!("between {lo} and {hi}"),
+        [lo] => format!("at least {lo}"),
         _ => MISSING.into(),
     }
 }

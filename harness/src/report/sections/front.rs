@@ -86,14 +86,19 @@ fn floor_words(of: &Material) -> String {
     floors.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(b.1)));
     match (floors.first(), floors.last()) {
         (Some(least), Some(most)) => format!(
-            "A/A floor (an engine against itself): {} on {} to {} on {}; no verdict is finer",
-            Quantity::Factor.show(least.0),
+            "A/A floor: an engine differs from itself by {} (on {}) to {} (on {}); no verdict is finer",
+            floor_figure(least.0),
             least.1,
-            Quantity::Factor.show(most.0),
+            floor_figure(most.0),
             most.1
         ),
         _ => "No A/A floor: no engine ran against itself in this record".into(),
     }
+}
+
+/// A floor as what it adds to 1.
+pub fn floor_figure(floor: f64) -> String {
+    Quantity::Share.show(floor - 1.0)
 }
 
 /// How often each verdict was given, in words.
@@ -122,7 +127,9 @@ pub fn counts(judgements: &[Judgement]) -> String {
 /// The verdict table.
 pub fn verdicts(of: &Material, page: &mut Page) {
     page.heading(2, "Verdicts");
-    page.para(format!("{}.", counts(of.judgements)));
+    if !of.judgements.is_empty() {
+        page.para(format!("{}.", counts(of.judgements)));
+    }
     let rows = of
         .judgements
         .iter()

@@ -14,15 +14,20 @@ fn bytes(of: Option<u64>) -> Line {
 }
 
 /// The workloads whose ladder is shown (a fresh process to its first token, else the one request; and
-/// the largest encode on one thread), with a heading and the contestants' cells, smallest peak first.
+/// one encode on one thread), with a heading and the contestants' cells, smallest peak first.
 pub fn ladder<'a>(of: &Material<'a>) -> Vec<(String, Vec<&'a Cell>)> {
     let alone = of.workloads(TaskKind::Start).into_iter().next().or_else(|| of.request());
-    let largest = of
-        .workloads(TaskKind::Encode)
-        .into_iter()
-        .filter(|workload| workload.threads == 1)
-        .max_by_key(|workload| (workload.input_bytes(), std::cmp::Reverse(workload.name.clone())));
-    let shown: Vec<&Workload> = alone.into_iter().chain(largest).collect();
+    // Among encodes the one whose peaks are most processes' own, then the largest.
+    let own = |workload: &Workload| {
+        let peaks =
+            of.cells.iter().filter(|cell| cell.workload == workload.name && cell.peak_bytes.is_some());
+        peaks.filter(|cell| !of.shares_peak(cell)).count()
+    };
+    let encode =
+        of.workloads(TaskKind::Encode).into_iter().filter(|workload| workload.threads == 1).max_by_key(
+            |workload| (own(workload), workload.input_bytes(), std::cmp::Reverse(&workload.name)),
+        );
+    let shown: Vec<&Workload> = alone.into_iter().chain(encode).collect();
     shown
         .into_iter()
         .map(|workload| {
@@ -174,7 +179,11 @@ pub fn boundary(of: &Material, page: &mut Page) {
                 Line::from(grouped(elements as u64)),
                 code(&cell.engine),
                 figure(&call, Quantity::Time),
-                Line::from(element.map_or(MISSING.into(), |found| Quantity::Time.show(found.value))),
+                Line::from(match element {
+                    Some(found) if found.value < 0.01 => "< 0.01 ns".into(),
+                    Some(found) => Quantity::Time.show(found.value),
+                    None => MISSING.into(),
+                }),
                 count(&call),
             ]);
         }

@@ -4,9 +4,9 @@ use crate::record::Status;
 use crate::report::Material;
 use crate::report::format::{MISSING, Quantity, clock_words};
 use crate::report::page::{Line, Page, code, line};
-use crate::report::view::{describe, quotient, share_of_limit, shown};
-use crate::spec::{Role, Workload};
-use crate::summary::{Cell, Estimate};
+use crate::report::view::{describe, shown};
+use crate::spec::{Metric, Role, Workload};
+use crate::summary::{Cell, Estimate, Side, View, between};
 use worker::{Task, TaskKind};
 
 /// A figure with its interval.
@@ -208,31 +208,26 @@ fn switch(without: &Workload, with: &Workload) -> Option<&'static str> {
 /// What one switch costs or saves, engine by engine.
 pub fn ablations(of: &Material, page: &mut Page) {
     page.heading(2, "What one switch changes");
+    let view = View::new(of.record);
     let mut rows = Vec::new();
     for (what, without, with) in pairs(of) {
         for cell in of.ranked(&with.name, time_of) {
-            let base = of.cell(&without.name, &cell.engine);
-            let (Some(time), Some(base)) = (shown(&cell.time), base.and_then(|base| shown(&base.time)))
-            else {
-                continue;
-            };
-            let change = quotient(time, base);
+            let side = |workload| Side { engine: &cell.engine, workload };
+            let Ok(change) = between(&view, side(without), side(with), Metric::Time, 1.0) else { continue };
             rows.push(vec![
                 Line::from(what),
                 code(&cell.engine),
                 code(&without.name),
                 code(&with.name),
-                Line::from(Quantity::Time.show(base.value)),
-                Line::from(Quantity::Time.show(time.value)),
-                Line::from(Quantity::Factor.show_estimate(&change)),
+                Line::from(Quantity::Factor.show_interval(change.ratio, change.lo, change.hi)),
                 Line::from(change.n.to_string()),
+                Line::from(clock_words(change.clock)),
             ]);
         }
     }
     page.table(
-        "Time with the switch over time without it, below 1: it saves time. The interval is the widest that the two \
-         figures' own intervals allow.",
-        &["Switch", "Engine", "Without", "With", ">Time without", ">Time with", ">Ratio", ">n"],
+        "Time with the switch over time without it, from rounds in which the engine did both; below 1 it saves time.",
+        &["Switch", "Engine", "Without", "With", ">Ratio", ">n", "Clock"],
         rows,
         "No two workloads of this record differ in one switch only.",
     );
@@ -241,6 +236,7 @@ pub fn ablations(of: &Material, page: &mut Page) {
 /// Decode against a plain read of the weights.
 pub fn limit(of: &Material, page: &mut Page) {
     page.heading(2, "Decode against the memory limit");
+    let view = View::new(of.record);
     let mut rows = Vec::new();
     for workload in of.workloads(TaskKind::Decode) {
         let Some(limit) = of.limit(&workload.name) else { continue };
@@ -248,22 +244,23 @@ pub fn limit(of: &Material, page: &mut Page) {
             if of.role(&cell.engine) == Role::Limit {
                 continue;
             }
-            let Some(share) = share_of_limit(limit, cell) else { continue };
+            let Some(share) = view.percent_of_limit(&workload.name, &cell.engine) else { continue };
+            let [value, lo, hi] = [share.value, share.lo, share.hi].map(|percent| percent / 100.0);
             rows.push(vec![
                 code(&workload.name),
                 code(&cell.engine),
                 Line::from(cell.threads.to_string()),
                 figure(&limit.token_time, Quantity::Time),
                 figure(&cell.token_time, Quantity::Time),
-                Line::from(Quantity::Share.show_estimate(&share)),
+                Line::from(Quantity::Share.show_interval(value, lo, hi)),
+                Line::from(share.n.to_string()),
             ]);
         }
     }
     page.table(
         "A step at batch 1 must read every weight once. 100 % is an engine that takes exactly as long as a plain read \
-         of as many bytes; more than that means weights stayed in cache or are narrower than the limit's. The interval is the widest that \
-         the two figures' own intervals allow.",
-        &["Workload", "Engine", ">Threads", ">Limit", ">One step", ">Of the limit"],
+         of as many bytes; more than that means weights stayed in cache or are narrower than the limit's.",
+        &["Workload", "Engine", ">Threads", ">Limit", ">One step", ">Of the limit", ">n"],
         rows,
         "No memory limit was measured in this record.",
     );
