@@ -41,8 +41,8 @@ fn a_decode_step_allocates_nothing() {
             let prompts: Vec<&[u32]> = texts.iter().map(Vec::as_slice).collect();
             // The test harness has a thread of its own that may allocate meanwhile; what a step
             // itself allocates shows in every attempt.
-            let fewest = (0..5).map(|_| steps(&mut stepper, &prompts)).min();
-            assert_eq!(fewest, Some(0), "{options:?} batch {batch}");
+            let quiet = (0..5).any(|_| steps(&mut stepper, &prompts) == 0);
+            assert!(quiet, "{options:?} batch {batch}");
         }
     }
 }
