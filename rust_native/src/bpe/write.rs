@@ -22,8 +22,9 @@ impl Tokenizer {
         let files = [
             ("vocab.json", self.vocab_json()),
             ("merges.txt", self.merges_txt()),
-            ("tokenizer.json", self.tokenizer_json()),
             ("tokenizer_config.json", self.tokenizer_config_json()),
+            // Last: whoever looks for this file finds the others too.
+            ("tokenizer.json", self.tokenizer_json()),
         ];
         for (name, text) in files {
             write_file(&dir.join(name), text.as_bytes())?;

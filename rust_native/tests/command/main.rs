@@ -1,5 +1,7 @@
 //! The command `gpt2`, run as a user runs it.
 
+#[cfg(feature = "fetch")]
+mod fetch;
 mod generate;
 mod readme;
 mod tokens;

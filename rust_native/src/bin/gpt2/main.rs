@@ -7,6 +7,8 @@
 
 mod decode;
 mod encode;
+#[cfg(feature = "fetch")]
+mod fetch;
 mod generate;
 mod init;
 mod input;
@@ -33,6 +35,8 @@ enum Verb {
     Decode(decode::Decode),
     Init(init::Init),
     Vocabulary(vocabulary::Vocabulary),
+    #[cfg(feature = "fetch")]
+    Fetch(fetch::Fetch),
 }
 
 fn main() -> ExitCode {
@@ -42,6 +46,8 @@ fn main() -> ExitCode {
         Verb::Decode(verb) => verb.run(),
         Verb::Init(verb) => verb.run(),
         Verb::Vocabulary(verb) => verb.run(),
+        #[cfg(feature = "fetch")]
+        Verb::Fetch(verb) => verb.run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
