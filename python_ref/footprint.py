@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 Part = dict[str, str | int]
 
 
-def parts(roots: Iterable[str]) -> list[Part]:
+def parts(roots: Iterable[str], executable: str = sys.executable) -> list[Part]:
     """Name and bytes of every part, packages first, the interpreter last."""
-    return [*map(_package, closure(roots)), *interpreter()]
+    return [*map(_package, closure(roots)), *interpreter(executable)]
 
 
 def closure(roots: Iterable[str]) -> list[str]:
@@ -62,10 +62,16 @@ def _package(name: str) -> Part:
     }
 
 
-def interpreter() -> list[Part]:
-    """The standard library (without what is installed into it), libpython, the executable."""
+def interpreter(executable: str) -> list[Part]:
+    """The standard library, libpython, the program that runs it.
+
+    What no peer needs is left out: its test suite, the static libpython, compiled caches, packages.
+    """
     library = Path(sysconfig.get_path("stdlib"))
-    files = (path for path in library.rglob("*") if "site-packages" not in path.parts)
+    needless = {"site-packages", "test", "__pycache__"}
+    files = (
+        path for path in library.rglob("*") if not needless.intersection(path.parts) and path.suffix != ".a"
+    )
     found = [
         {
             "name": f"Python {sys.version.split()[0]} standard library",
@@ -73,6 +79,6 @@ def interpreter() -> list[Part]:
         }
     ]
     directory, shared = sysconfig.get_config_vars("LIBDIR", "INSTSONAME")
-    binaries = (Path(directory or "", shared or ""), Path(sys.executable or "").resolve())
+    binaries = (Path(directory or "", shared or ""), Path(executable).resolve())
     found.extend({"name": path.name, "bytes": path.stat().st_size} for path in binaries if path.is_file())
     return found

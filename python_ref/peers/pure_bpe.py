@@ -9,12 +9,16 @@ from __future__ import annotations
 
 from importlib.metadata import version
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import regex
 
 from peers._tokens import Detokenize, Encode
 from peers._vocabulary import CHARACTER_OF, SPLIT, read_ids, read_merges, to_bytes
-from peers.base import Identity, Ids, Job, Order, Refused, refuse
+from peers.base import Identity, Job, Order, Refused, refuse
+
+if TYPE_CHECKING:
+    from peers.base import Ids
 
 
 class Bpe:

@@ -42,5 +42,8 @@ class Peer:
                 )
             )
         if order.task.get("batch", False):
-            return Encode(lambda texts: tokenizer(texts, add_special_tokens=False)["input_ids"])
+            # An empty list is the one input this call cannot take.
+            return Encode(
+                lambda texts: tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
+            )
         return Encode(lambda texts: [tokenizer(t, add_special_tokens=False)["input_ids"] for t in texts])

@@ -66,8 +66,10 @@ def model(tmp_path_factory):
 def talk(tmp_path):
     """Start the worker with one peer, hand it orders, return its replies and what it left behind."""
 
-    def conversation(peer, *orders, spawned_ns=None):
-        environment = os.environ | ({"ASSAY_SPAWNED_NS": str(spawned_ns)} if spawned_ns else {})
+    def conversation(peer, *orders, spawned_ns=None, environment=None):
+        environment = os.environ | (environment or {})
+        if spawned_ns:
+            environment["ASSAY_SPAWNED_NS"] = str(spawned_ns)
         done = subprocess.run(
             [sys.executable, ROOT / "worker.py", peer],
             input="".join(json.dumps(order) + "\n" for order in orders),
