@@ -1,7 +1,8 @@
 //! `rust/regex-words`: counts the matches of `\w+` in each text with the crate regex.
 //!
 //! Articles time this split and call it tokenization; kept so that its figures can be set beside
-//! BPE's and seen to be another task. `\w` is Unicode's, as in Python's re.
+//! BPE's and seen to be another task. `\w` is that of Unicode's Annex 18, which counts marks as part
+//! of a word; Python's re does not, so the two agree on English and differ on Indic scripts.
 
 use crate::versions;
 use anyhow::{Context, Result};
