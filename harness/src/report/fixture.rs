@@ -1,4 +1,4 @@
-//! A small record with every kind of row, made by hand: tests of the report stand on it.
+//! A small record with every kind of row, made by hand: tests of the report stand on it. (Long: it is data.)
 //!
 //! The figures are invented. They are chosen so that native wins, loses and draws, an engine refuses,
 //! one crashes, one answers wrongly, and no number is round.
