@@ -14,8 +14,7 @@ quick:
 
 # measure the full profile into results/record
 full:
-    scripts/setup
-    scripts/assay measure --profile full
+    scripts/assay full
 
 # criterion over kernels, tokenizer, model and harness
 bench *ARGS:

@@ -24,6 +24,8 @@ struct Cli {
 enum Verb {
     /// Set up what is missing, measure the quick profile, write the report.
     Quick(cmd::measure::Options),
+    /// Set up what is missing, measure the full profile, write the report.
+    Full(cmd::measure::Options),
     /// Make this installation ready: Python side, engines, model, vocabulary.
     Setup(cmd::Setup),
     /// Show workloads, engines, claims and what a run would take.
@@ -72,7 +74,8 @@ pub struct Common {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = match cli.verb {
-        Verb::Quick(options) => cmd::quick(options),
+        Verb::Quick(options) => cmd::whole("quick", options),
+        Verb::Full(options) => cmd::whole("full", options),
         Verb::Setup(options) => cmd::setup(&options),
         Verb::List(options) => cmd::list::run(&options),
         Verb::Verify(options) => cmd::verify::run(&options),

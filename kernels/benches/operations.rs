@@ -14,20 +14,16 @@ use kernels::{Buffer, Cpu, Input, Isa, KvCache, KvShape, Linear, Output, Packed,
 const CYCLE: usize = 128 << 20;
 
 fn cpus() -> impl Iterator<Item = (String, Cpu)> {
-    Isa::available()
-        .filter(|&isa| isa != Isa::Portable)
-        .flat_map(|isa| {
-            [1, 2].map(|threads| {
-                let cpu = Cpu::new(threads, Some(isa)).expect("an available instruction set");
-                (format!("{isa}-t{threads}"), cpu)
-            })
+    Isa::available().filter(|&isa| isa != Isa::Portable).flat_map(|isa| {
+        [1, 2].map(|threads| {
+            let cpu = Cpu::new(threads, Some(isa)).expect("an available instruction set");
+            (format!("{isa}-t{threads}"), cpu)
         })
+    })
 }
 
 fn values(len: usize) -> Vec<f32> {
-    (0..len)
-        .map(|i| (i * 7919 % 1009) as f32 / 1009.0 - 0.5)
-        .collect()
+    (0..len).map(|i| (i * 7919 % 1009) as f32 / 1009.0 - 0.5).collect()
 }
 
 fn stream(c: &mut Criterion) {
@@ -47,17 +43,10 @@ fn stream(c: &mut Criterion) {
 }
 
 fn linear(c: &mut Criterion) {
-    for (name, k, n) in [
-        ("qkv", 768, 2304),
-        ("inner_out", 3072, 768),
-        ("head", 768, 50257),
-    ] {
+    for (name, k, n) in [("qkv", 768, 2304), ("inner_out", 3072, 768), ("head", 768, 50257)] {
         let maker = Cpu::new(2, None).expect("two threads");
         let weights: Vec<Linear> = (0..(CYCLE / (4 * k * n)).max(1))
-            .map(|_| Linear {
-                weight: Packed::from_kn(&maker, &values(k * n), k, n),
-                bias: vec![0.1; n],
-            })
+            .map(|_| Linear { weight: Packed::from_kn(&maker, &values(k * n), k, n), bias: vec![0.1; n] })
             .collect();
         let mut group = c.benchmark_group(format!("linear/{name}"));
         for (path, cpu) in cpus() {
@@ -85,13 +74,7 @@ fn linear(c: &mut Criterion) {
 }
 
 fn attention(c: &mut Criterion) {
-    let shape = KvShape {
-        layers: 12,
-        sequences: 8,
-        heads: 12,
-        head_dim: 64,
-        capacity: 1024,
-    };
+    let shape = KvShape { layers: 12, sequences: 8, heads: 12, head_dim: 64, capacity: 1024 };
     let mut cache = KvCache::new(shape);
     let width = shape.heads * shape.head_dim;
     let mut group = c.benchmark_group("attention");
@@ -99,14 +82,8 @@ fn attention(c: &mut Criterion) {
         for (sequences, start, rows) in [(1, 511, 1), (8, 511, 1), (1, 0, 128), (1, 0, 512)] {
             let qkv = values(sequences * rows * 3 * width);
             let mut out = vec![0.0; sequences * rows * width];
-            let spans: Vec<Span> = (0..sequences)
-                .map(|sequence| Span {
-                    sequence,
-                    start,
-                    row: sequence * rows,
-                    rows,
-                })
-                .collect();
+            let spans: Vec<Span> =
+                (0..sequences).map(|sequence| Span { sequence, start, row: sequence * rows, rows }).collect();
             group.throughput(if rows == 1 {
                 Throughput::Bytes((sequences * (start + 1) * 2 * width * 4) as u64)
             } else {
@@ -114,10 +91,7 @@ fn attention(c: &mut Criterion) {
                 Throughput::Elements((2 * rows * (rows + 1) * width) as u64)
             });
             let name = if rows == 1 { "decode" } else { "prefill" };
-            let id = BenchmarkId::new(
-                format!("{name}/{path}"),
-                format!("b{sequences}x{}", start + rows),
-            );
+            let id = BenchmarkId::new(format!("{name}/{path}"), format!("b{sequences}x{}", start + rows));
             let mut layers = (0..shape.layers).cycle();
             group.bench_function(id, |b| {
                 b.iter(|| {

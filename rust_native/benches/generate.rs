@@ -5,22 +5,14 @@
 
 use std::borrow::Cow;
 
-use criterion::{
-    BenchmarkId, Criterion, SamplingMode, Throughput, criterion_group, criterion_main,
-};
+use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
 use rust_native::{Cache, Config, Error, Gpt2, Options, Stepper};
 
 fn model(threads: usize) -> Gpt2 {
-    let options = Options {
-        threads,
-        isa: None,
-        theta_hat: None,
-    };
+    let options = Options { threads, isa: None, theta_hat: None };
     let tensor = |_: &str, shape: &[usize]| -> Result<Cow<'static, [f32]>, Error> {
         let len = shape.iter().product();
-        Ok((0..len)
-            .map(|i: usize| (i * 7919 % 1009) as f32 / 25_000.0 - 0.02)
-            .collect())
+        Ok((0..len).map(|i: usize| (i * 7919 % 1009) as f32 / 25_000.0 - 0.02).collect())
     };
     Gpt2::from_tensors(&Config::gpt2(), &options, tensor).expect("the published configuration")
 }
@@ -37,12 +29,7 @@ fn prefill(c: &mut Criterion, model: &Gpt2, threads: usize) {
         let prompt = tokens(len);
         group.throughput(Throughput::Elements(len as u64));
         group.bench_function(BenchmarkId::new(format!("t{threads}"), len), |b| {
-            b.iter(|| {
-                model
-                    .prefill(&mut cache, &[&prompt])
-                    .expect("a prompt that fits")
-                    .len()
-            });
+            b.iter(|| model.prefill(&mut cache, &[&prompt]).expect("a prompt that fits").len());
         });
     }
     group.finish();
@@ -62,9 +49,7 @@ fn decode(c: &mut Criterion, model: &Gpt2, threads: usize) {
                 let mut spent = std::time::Duration::ZERO;
                 for done in 0..steps as usize {
                     if done % room == 0 {
-                        stepper
-                            .prefill(&vec![prompt.as_slice(); batch])
-                            .expect("prompts that fit");
+                        stepper.prefill(&vec![prompt.as_slice(); batch]).expect("prompts that fit");
                     }
                     let start = std::time::Instant::now();
                     stepper.step().expect("room for a step");

@@ -8,7 +8,7 @@ use super::measure::{Options as MeasureOptions, measure_plan};
 use crate::Common;
 use anyhow::{Context, Result, ensure};
 use clap::Args;
-use harness::gate::{Gate, judge_passes};
+use harness::gate::judge_passes;
 use harness::plan::{Plan, matches_any};
 use harness::record::Record;
 use harness::runner::{output, run as run_command};
@@ -82,27 +82,8 @@ fn gate_one(house: &House, options: &Options, head: &Contestant, revision: &str,
         std::fs::remove_dir_all(&out).with_context(|| format!("cannot remove {}", out.display()))?;
     }
     let gate = judge_passes(&passes.iter().collect::<Vec<_>>(), &old.name, &head.name);
-    tell(&gate, &old.name, &head.name);
+    print!("{}", gate.text(&old.name, &head.name));
     Ok(gate.outcome.exit_code())
-}
-
-fn tell(gate: &Gate, base: &str, head: &str) {
-    println!("{head} against {base}: {:?}", gate.outcome);
-    for [first, second] in &gate.regressions {
-        println!(
-            "  slower on {} in both passes: {:.3} [{:.3}, {:.3}] and {:.3} [{:.3}, {:.3}] times the time",
-            first.workload, first.ratio, first.lo, first.hi, second.ratio, second.lo, second.hi
-        );
-    }
-    for ratio in &gate.ratios {
-        println!(
-            "  {:32} {:.3} [{:.3}, {:.3}] n {} floor {:.3}",
-            ratio.workload, ratio.ratio, ratio.lo, ratio.hi, ratio.n, ratio.floor
-        );
-    }
-    for line in gate.broken.iter().chain(&gate.unsound).chain(&gate.errors) {
-        println!("  {line}");
-    }
 }
 
 /// Checks the base out beside this tree and builds the engines that need neither Python nor libtorch.

@@ -134,9 +134,9 @@ pub fn setup(options: &Setup) -> Result<ExitCode> {
     Ok(ExitCode::from(3))
 }
 
-/// `assay quick`: set-up, measure, compare.
-pub fn quick(mut options: measure::Options) -> Result<ExitCode> {
-    options.profile = "quick".into();
+/// `assay quick` and `assay full`: set-up, measure, compare.
+pub fn whole(profile: &str, mut options: measure::Options) -> Result<ExitCode> {
+    options.profile = profile.into();
     let house = House::open(&options.common)?;
     house.set_up()?;
     let folder = measure::measure(&house, &options)?;
