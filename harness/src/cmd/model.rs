@@ -29,17 +29,6 @@ enum Verb {
     },
 }
 
-/// What a model folder is made of; those a repository does not have are passed over.
-const FILES: [&str; 7] = [
-    "--include",
-    "config.json",
-    "*.safetensors",
-    "*.safetensors.index.json",
-    "vocab.json",
-    "merges.txt",
-    "tokenizer.json",
-];
-
 pub fn run(options: &Options) -> Result<ExitCode> {
     let common = Common::default();
     let site = Site::find(common.model, common.size, common.corpus)?;
@@ -50,18 +39,11 @@ pub fn run(options: &Options) -> Result<ExitCode> {
                 bail!("`{repository}` is no repository; write owner/name, for example openai-community/gpt2");
             }
             let folder = site.made().join("model").join(repository.replace('/', "--"));
-            let hub = site.venv().join("bin/hf");
-            ensure!(
-                hub.exists(),
-                "the Python side is not set up, and with it the Hub's client; run scripts/setup"
-            );
-            let shown = folder.to_string_lossy().into_owned();
-            let mut command = vec![hub.to_string_lossy().into_owned(), "download".into(), repository.clone()];
-            command.extend(FILES.map(String::from));
-            command.extend(["--local-dir".into(), shown]);
-            let why =
-                format!("cannot fetch {repository}: is there a network, and does the repository exist?");
-            run_command(&command, &BTreeMap::new(), site.root(), &why)?;
+            let gpt2 = site.bin().join("gpt2");
+            ensure!(gpt2.exists(), "the command gpt2 is not built; run scripts/setup");
+            let [gpt2, shown] = [gpt2, folder.clone()].map(|path| path.to_string_lossy().into_owned());
+            let command = [gpt2, "fetch".into(), repository.clone(), "--dir".into(), shown];
+            run_command(&command, &BTreeMap::new(), site.root(), &format!("cannot fetch {repository}"))?;
             println!("{}", folder.display());
         }
     }
