@@ -203,12 +203,7 @@ fn did(view: &View<'_>, workload: &str, engine: &str) -> bool {
 fn hard_failure(view: &View<'_>, workload: &str, base: &str, head: &str) -> Option<String> {
     let rows = view.rows(workload, head);
     let wrong = rows.iter().find(|row| row.status == Status::Wrong).map(|row| row.reason.as_str());
-    let check = view
-        .record
-        .checks
-        .iter()
-        .find(|check| !check.passed && check.engine == head && check.workload == workload)
-        .map(|check| check.detail.as_str());
+    let check = view.failed_check(workload, head).map(|check| check.detail.as_str());
     if let Some(reason) = wrong.or(check) {
         return Some(format!("{head} on {workload}: wrong answer: {reason}"));
     }
