@@ -22,7 +22,7 @@ pub enum Outcome {
     /// Nothing regressed and a regression would have been seen.
     Fine,
     /// A regression in both passes, or an answer that is wrong or missing.
-    Regression,
+    Regressed,
     /// The measurement could not tell; see the reasons.
     Unsound,
     /// The question itself was wrong (an unknown engine).
@@ -34,7 +34,7 @@ impl Outcome {
     pub fn exit_code(self) -> u8 {
         match self {
             Outcome::Fine => 0,
-            Outcome::Regression => 1,
+            Outcome::Regressed => 1,
             Outcome::Unsound => 2,
             Outcome::OwnError => 3,
         }
@@ -90,7 +90,7 @@ pub fn judge_passes(passes: &[&Record], base: &str, head: &str) -> Gate {
     gate.outcome = if !gate.errors.is_empty() {
         Outcome::OwnError
     } else if !gate.broken.is_empty() || !gate.regressions.is_empty() {
-        Outcome::Regression
+        Outcome::Regressed
     } else if !gate.unsound.is_empty() {
         Outcome::Unsound
     } else {
@@ -187,7 +187,7 @@ impl Gate {
         }
         text.push_str(match self.outcome {
             Outcome::Fine => "gate: fine\n",
-            Outcome::Regression => "gate: regression\n",
+            Outcome::Regressed => "gate: regression\n",
             Outcome::Unsound => "gate: the measurement is unsound and decides nothing\n",
             Outcome::OwnError => "gate: could not be asked\n",
         });
@@ -203,12 +203,7 @@ fn did(view: &View<'_>, workload: &str, engine: &str) -> bool {
 fn hard_failure(view: &View<'_>, workload: &str, base: &str, head: &str) -> Option<String> {
     let rows = view.rows(workload, head);
     let wrong = rows.iter().find(|row| row.status == Status::Wrong).map(|row| row.reason.as_str());
-    let check = view
-        .record
-        .checks
-        .iter()
-        .find(|check| !check.passed && check.engine == head && check.workload == workload)
-        .map(|check| check.detail.as_str());
+    let check = view.failed_check(workload, head).map(|check| check.detail.as_str());
     if let Some(reason) = wrong.or(check) {
         return Some(format!("{head} on {workload}: wrong answer: {reason}"));
     }
@@ -242,7 +237,7 @@ mod tests {
     #[test]
     fn ten_per_cent_in_both_passes_fails_and_names_the_workload() {
         let gate = outcome(&[&pass(1, 1.1, 0.01), &pass(2, 1.1, 0.01)]);
-        assert_eq!((gate.outcome, gate.outcome.exit_code()), (Outcome::Regression, 1));
+        assert_eq!((gate.outcome, gate.outcome.exit_code()), (Outcome::Regressed, 1));
         assert_eq!(gate.regressions.len(), 1);
         assert!(gate.regressions[0].iter().all(|ratio| ratio.workload == "encode/x" && ratio.lo > 1.05));
         let text = gate.text("n/base", "n/head");
@@ -266,7 +261,7 @@ mod tests {
         let alarms = (0..40)
             .filter(|&seed| {
                 let passes = [pass(2 * seed, 1.0, 0.02), pass(2 * seed + 1, 1.0, 0.02)];
-                outcome(&[&passes[0], &passes[1]]).outcome == Outcome::Regression
+                outcome(&[&passes[0], &passes[1]]).outcome == Outcome::Regressed
             })
             .count();
         assert_eq!(alarms, 0);
@@ -306,7 +301,7 @@ mod tests {
         let row = wrong.samples.iter_mut().find(|row| row.engine == "n/head").unwrap();
         (row.status, row.reason) = (Status::Wrong, "id 3 differs".into());
         let gate = outcome(&[&wrong]);
-        assert_eq!(gate.outcome, Outcome::Regression);
+        assert_eq!(gate.outcome, Outcome::Regressed);
         assert_eq!(gate.broken, ["n/head on encode/x: wrong answer: id 3 differs"]);
 
         let mut lost = pass(1, 1.0, 0.01);
@@ -315,7 +310,7 @@ mod tests {
             (row.status, row.reason, row.wall_ns) = (Status::Crashed, "signal 11".into(), None);
         }
         let gate = outcome(&[&lost, &lost]);
-        assert_eq!((gate.outcome, gate.broken.len()), (Outcome::Regression, 1));
+        assert_eq!((gate.outcome, gate.broken.len()), (Outcome::Regressed, 1));
         assert!(gate.broken[0].contains("crashed: signal 11; n/base does it"), "{:?}", gate.broken);
     }
 

@@ -4,7 +4,7 @@
 //! that workload; nothing but `ok` rows is ever read.
 
 use super::{Clock, View};
-use crate::record::{Arm, Record, SampleRow, Status};
+use crate::record::{Arm, SampleRow, Status};
 use crate::spec::{Metric, Workload};
 use std::collections::BTreeMap;
 use worker::{Task, TaskKind};
@@ -59,7 +59,7 @@ impl<'a> Runs<'a> {
             firsts: vec![],
             notes: vec![],
         };
-        if let Some(reason) = wrong(view.record, all, workload, engine) {
+        if let Some(reason) = wrong(view, all, workload, engine) {
             runs.status = Status::Wrong;
             runs.notes.push(reason);
             return runs;
@@ -180,12 +180,10 @@ impl<'a> Runs<'a> {
 }
 
 /// The reason, if any answer of the engine on the workload was wrong.
-fn wrong(record: &Record, rows: &[&SampleRow], workload: &Workload, engine: &str) -> Option<String> {
+fn wrong(view: &View<'_>, rows: &[&SampleRow], workload: &Workload, engine: &str) -> Option<String> {
     let of_row = rows.iter().find(|row| row.status == Status::Wrong).map(|row| row.reason.clone());
-    let of_check = record
-        .checks
-        .iter()
-        .find(|check| !check.passed && check.workload == workload.name && check.engine == engine)
+    let of_check = view
+        .failed_check(&workload.name, engine)
         .map(|check| format!("{} differs from {}: {}", check.check, check.reference, check.detail));
     of_row.or(of_check)
 }

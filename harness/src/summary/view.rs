@@ -1,7 +1,7 @@
 //! A record with its rows sorted by who and what, so that thousands of comparisons stay cheap.
 
 use super::Clock;
-use crate::record::{Arm, Record, SampleRow};
+use crate::record::{Arm, CheckRow, Record, SampleRow};
 use crate::spec::Metric;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,6 +15,7 @@ pub struct View<'a> {
     pub record: &'a Record,
     rows: BTreeMap<&'a str, BTreeMap<&'a str, Vec<&'a SampleRow>>>,
     twice: BTreeMap<&'a str, BTreeSet<&'a str>>,
+    failed: Vec<&'a CheckRow>,
     pub(super) floors: RefCell<Floors>,
 }
 
@@ -29,13 +30,19 @@ impl<'a> View<'a> {
                 twice.entry(&row.workload).or_default().insert(&row.engine);
             }
         }
-        View { record, rows, twice, floors: RefCell::default() }
+        let failed = record.checks.iter().filter(|check| !check.passed).collect();
+        View { record, rows, twice, failed, floors: RefCell::default() }
     }
 
     /// Rows of an engine on a workload, both arms, in the order they were taken.
     pub(crate) fn rows(&self, workload: &str, engine: &str) -> &[&'a SampleRow] {
         let engines = self.rows.get(workload);
         engines.and_then(|of| of.get(engine)).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// The first check that the engine's answer on the workload did not pass.
+    pub(crate) fn failed_check(&self, workload: &str, engine: &str) -> Option<&'a CheckRow> {
+        self.failed.iter().copied().find(|check| check.engine == engine && check.workload == workload)
     }
 
     /// Engines with an A/A arm on the workload.
