@@ -38,8 +38,9 @@ class Peer:
         if order.task.get("batch", False):
             import awkward  # noqa: PLC0415 - only the batch call makes these arrays
 
+            parallel = order.threads > 1
             return Encode(
-                lambda texts: tokenizer.encode_batch(texts, parallel=order.threads > 1),
+                lambda texts: tokenizer.encode_batch(texts, parallel=parallel),
                 lambda ids: awkward.to_numpy(awkward.flatten(ids)),
             )
         return Encode(

@@ -42,5 +42,6 @@ class Peer:
         if order.kind == "detokenize":
             return Detokenize(lambda ids: encoding.decode(as_list(ids)))
         if order.task.get("batch", False):
-            return Encode(lambda texts: encoding.encode_ordinary_batch(texts, num_threads=order.threads))
+            threads = order.threads
+            return Encode(lambda texts: encoding.encode_ordinary_batch(texts, num_threads=threads))
         return Encode(lambda texts: [encoding.encode_ordinary(text) for text in texts])
