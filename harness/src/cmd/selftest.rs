@@ -64,7 +64,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
                 "selftest/count",
                 &format!("selftest/{}", names[1].replace(':', "-")),
             );
-            alarms += u32::from(gate.outcome == Outcome::Regression);
+            alarms += u32::from(gate.outcome == Outcome::Regressed);
         }
         let what = if slower == 0 { "no change".into() } else { format!("{slower} % slower") };
         println!("gate, {what}: {alarms} alarms in {} trials", options.trials);
