@@ -95,7 +95,7 @@ impl Plan {
             .filter(|w| filters.tasks.is_empty() || filters.tasks.contains(&w.task.kind()))
             .cloned()
             .collect();
-        workloads.sort_by_key(group);
+        workloads.sort_by_key(|w| (group(w), w.threads));
         let engines: Vec<Contestant> = engines
             .iter()
             .filter(|e| filters.engines.is_empty() || matches_any(&filters.engines, &e.name))
@@ -145,13 +145,19 @@ impl Plan {
         order
     }
 
-    /// The groups that occur, in the order of measuring, each with its workloads.
+    /// The groups that occur, in the order of measuring, each with its workloads. A process serves one
+    /// thread count all its life: many libraries make their pool once and keep it.
     pub fn groups(&self) -> Vec<(Group, Vec<&Workload>)> {
-        [Group::Text, Group::Model, Group::Fresh]
-            .into_iter()
-            .map(|kind| (kind, self.workloads.iter().filter(|w| group(w) == kind).collect::<Vec<_>>()))
-            .filter(|(_, workloads)| !workloads.is_empty())
-            .collect()
+        let mut found: Vec<(Group, Vec<&Workload>)> = Vec::new();
+        for workload in &self.workloads {
+            let alike =
+                |other: &&Workload| (group(other), other.threads) == (group(workload), workload.threads);
+            match found.iter_mut().find(|(_, members)| members.first().is_some_and(alike)) {
+                Some((_, members)) => members.push(workload),
+                None => found.push((group(workload), vec![workload])),
+            }
+        }
+        found
     }
 
     /// Turns of the whole run: the unit of progress.
@@ -306,6 +312,20 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(error.contains("encode/a"), "{error}");
+    }
+
+    #[test]
+    fn a_group_has_one_thread_count() {
+        let two = Workload { threads: 2, ..workload("encode/b", Task::Encode { batch: true }) };
+        let workloads = [two, workload("encode/a", Task::Encode { batch: false })];
+        let engines = [engine("a/one", &[TaskKind::Encode], true, false)];
+        let plan = Plan::new("quick", &workloads, &engines, &Filters::default(), 1).unwrap();
+        let names: Vec<Vec<&str>> = plan
+            .groups()
+            .iter()
+            .map(|(_, members)| members.iter().map(|w| w.name.as_str()).collect())
+            .collect();
+        assert_eq!(names, [["encode/a"], ["encode/b"]]);
     }
 
     #[test]

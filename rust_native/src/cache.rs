@@ -115,6 +115,13 @@ impl Cache {
         self.lengths.fill(0);
     }
 
+    /// Forgets the positions from `len` on, in every sequence that has them.
+    pub fn truncate(&mut self, len: usize) {
+        for length in &mut self.lengths {
+            *length = (*length).min(len);
+        }
+    }
+
     /// The logits of the latest step, `[sequences run, V]`, then whatever was there before.
     pub fn logits(&self) -> &[f32] {
         &self.work.logits

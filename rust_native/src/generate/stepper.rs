@@ -46,6 +46,22 @@ impl<'m> Stepper<'m> {
         Ok(self.choose())
     }
 
+    /// Goes back to when every sequence had `len` positions and `tokens` were its newest tokens, so that
+    /// the same steps can be taken again.
+    ///
+    /// # Errors
+    /// `BatchMismatch` unless there is one token a sequence.
+    pub fn rewind(&mut self, len: usize, tokens: &[u32]) -> Result<(), GenerateError> {
+        let (found, limit) = (tokens.len(), self.cache.batch());
+        if found != limit {
+            return Err(GenerateError::BatchMismatch { found, limit });
+        }
+        self.cache.truncate(len);
+        self.tokens.clear();
+        self.tokens.extend_from_slice(tokens);
+        Ok(())
+    }
+
     /// The logits the newest tokens were chosen from, `[B, V]`.
     pub fn logits(&self) -> &[f32] {
         self.cache.logits()

@@ -45,36 +45,33 @@ impl Job for Prefill<'_> {
 /// of the answer.
 pub struct Decode<'m> {
     stepper: Stepper<'m>,
-    contexts: Vec<Vec<u32>>,
+    /// Positions of every context.
+    context: usize,
+    /// What each context itself predicts.
+    predicted: Vec<u32>,
     steps: usize,
     /// Step after step, the id of each sequence.
     ids: Vec<u32>,
-    /// Whether the cache holds the contexts and nothing behind them.
-    fresh: bool,
 }
 
 impl<'m> Decode<'m> {
     /// `contexts` are of equal length; they are in the cache when this returns.
     pub fn new(model: &'m Gpt2, contexts: Vec<Vec<u32>>, steps: usize) -> Result<Decode<'m>> {
         let mut stepper = Stepper::new(model, contexts.len(), contexts[0].len() + steps)?;
-        prefill(&mut stepper, &contexts)?;
-        Ok(Decode { stepper, contexts, steps, ids: Vec::new(), fresh: true })
+        let predicted = prefill(&mut stepper, &contexts)?;
+        Ok(Decode { stepper, context: contexts[0].len(), predicted, steps, ids: Vec::new() })
     }
 }
 
 impl Job for Decode<'_> {
     fn reset(&mut self) -> Result<()> {
-        if !self.fresh {
-            prefill(&mut self.stepper, &self.contexts)?;
-            self.fresh = true;
-        }
+        self.stepper.rewind(self.context, &self.predicted)?;
         self.ids.clear();
-        self.ids.reserve(self.steps * self.contexts.len());
+        self.ids.reserve(self.steps * self.predicted.len());
         Ok(())
     }
 
     fn run(&mut self, laps: &mut Laps) -> Result<()> {
-        self.fresh = false;
         for _ in 0..self.steps {
             self.ids.extend_from_slice(self.stepper.step()?);
             laps.mark();
@@ -83,7 +80,7 @@ impl Job for Decode<'_> {
     }
 
     fn receipt(&self) -> Result<Receipt> {
-        let batch = self.contexts.len();
+        let batch = self.predicted.len();
         let by_sequence = (0..batch).flat_map(|row| self.ids.iter().skip(row).step_by(batch).copied());
         let mut receipt = Receipt::of_ids(by_sequence.collect());
         receipt.logits = Some(self.stepper.logits().to_vec());
