@@ -13,7 +13,7 @@ use harness::runner::{Site as _, Worker};
 use harness::site::Site;
 use harness::spec::{Contestant, Role, Workload, load_engines, load_workloads};
 use std::time::Duration;
-use worker::{Order, Prepare, Reply, SampleReply};
+use worker::{Order, Prepare, Reply, SampleReply, Unit};
 
 /// Workloads of models that are short enough to repeat: one of arithmetic, one of memory bandwidth,
 /// one of fixed prices.
@@ -65,9 +65,10 @@ fn bench_all(criterion: &mut Criterion) -> anyhow::Result<()> {
 
 /// Bytes of text where a run reads text, else units of work.
 fn throughput(workload: &Workload, first: &SampleReply) -> Throughput {
-    match workload.input_bytes() {
-        0 => Throughput::Elements(first.units),
-        bytes => Throughput::Bytes(bytes),
+    match (workload.input_bytes(), first.unit) {
+        (0, Unit::Bytes) => Throughput::Bytes(first.units),
+        (0, _) => Throughput::Elements(first.units),
+        (bytes, _) => Throughput::Bytes(bytes),
     }
 }
 

@@ -60,6 +60,20 @@ fn ctrl_c_closes_the_record_and_leaves_no_process() {
 }
 
 #[test]
+fn ctrl_c_ends_a_comparison_without_a_figure() {
+    let stage = waiting();
+    let words = ["cmp", "a/count", "x/waiting", "--workload", "letters", "--measure", "600", "--json"];
+    let assay = Running::start(stage.assay(&words));
+    wait_for("a verified engine", || {
+        let folder = stage.root().join(".assay/cmp").join(assay.pid().to_string());
+        let text = std::fs::read_to_string(folder.join("samples.csv")).unwrap_or_default();
+        text.contains("x/waiting,first,ok").then_some(())
+    });
+    signal("INT", assay.pid());
+    assert_eq!(assay.finish().expect(130).out, "");
+}
+
+#[test]
 fn a_killed_harness_leaves_a_readable_record_and_its_workers_end() {
     let stage = waiting();
     let (assay, pids) = started(&stage);

@@ -75,12 +75,15 @@ fn garbage_from_the_first_line_and_another_protocol_are_told_apart() {
     let stage = Stage::new()
         .script("x/babble", "echo hello there\ncat > /dev/null\n")
         .script("x/older", &format!("{}cat > /dev/null\n", Replies::hello_in(999)))
-        .script("x/silent", "exec >&-\ncat > /dev/null\n");
+        .script("x/silent", "exec >&-\ncat > /dev/null\n")
+        .script("x/endless", "head -c 70000000 /dev/zero\ncat > /dev/null\n");
     let record = beside(&stage, &[]);
     assert!(rows_that(&record, "x/babble", Status::Garbled)[0].reason.contains("hello there"));
     let reason = &rows_that(&record, "x/older", Status::Garbled)[0].reason;
     assert!(reason.contains("999") && reason.contains("rebuild it"), "{reason}");
     assert_eq!(rows_that(&record, "x/silent", Status::Crashed).len(), 2);
+    let reason = &rows_that(&record, "x/endless", Status::Garbled)[0].reason;
+    assert!(reason.contains("a line of over 67108864 bytes"), "{reason}");
 }
 
 #[test]
@@ -108,6 +111,20 @@ fn a_wrong_answer_names_the_first_difference_and_never_becomes_a_number() {
     assert!(cmp.out.contains("no ratio: x/bad on encode/letters: wrong"), "{}", cmp.out);
     let json = stage.run(&["cmp", "a/count", "x/bad", "--record", "record", "--json"]).expect(3);
     assert_eq!(json.out.trim(), "[]");
+}
+
+#[test]
+fn an_answer_that_changes_in_the_middle_of_a_run_is_caught() {
+    let measured = Replies::sample().replace("\"units\":600", "\"units\":599") + &Replies::done();
+    let body = Replies::verified() + &format!("while read -r order; do\n{measured}done\n");
+    let stage = Stage::new().script("x/fickle", &body);
+    let record = beside(&stage, &["--workload", "encode/letters"]);
+    let statuses: Vec<_> = rows(&record, "x/fickle").iter().map(|row| (row.round, row.status)).collect();
+    assert_eq!(statuses, [(0, Status::Ok), (1, Status::Wrong), (1, Status::Wrong)]);
+    let reason = &rows_that(&record, "x/fickle", Status::Wrong)[0].reason;
+    assert_eq!(reason, "599 units of work, a/count has 600");
+    let cmp = stage.run(&["cmp", "a/count", "x/fickle", "--record", "record"]).expect(3);
+    assert!(cmp.out.contains("no ratio: x/fickle on encode/letters: wrong"), "{}", cmp.out);
 }
 
 #[test]
