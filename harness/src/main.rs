@@ -58,7 +58,7 @@ pub struct Common {
     #[arg(short = 'f', long = "workload")]
     workloads: Vec<String>,
     /// Only this task (repeatable).
-    #[arg(short = 't', long = "task")]
+    #[arg(short = 't', long = "task", value_parser = cmd::task_kind)]
     tasks: Vec<worker::TaskKind>,
     /// A local Hugging Face GPT-2 folder in place of the seeded model.
     #[arg(long)]

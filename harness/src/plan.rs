@@ -210,14 +210,18 @@ fn check_filters<'a>(
 ) -> Result<()> {
     for glob in globs {
         if !names.clone().any(|name| matches_glob(glob, name)) {
-            let mut near: Vec<(f64, &str)> =
-                names.clone().map(|name| (strsim::jaro_winkler(glob, name), name)).collect();
-            near.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(b.1)));
-            let near: Vec<&str> = near.into_iter().take(3).map(|(_, name)| name).collect();
-            bail!("unknown {what} `{glob}`; the nearest are {} (`assay list` shows all)", near.join(", "));
+            let near = nearest(glob, names);
+            bail!("unknown {what} `{glob}`; the nearest are {near} (`assay list` shows all)");
         }
     }
     Ok(())
+}
+
+/// The three names most like `name`, nearest first, for a message.
+pub fn nearest<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> String {
+    let mut near: Vec<(f64, &str)> = names.map(|other| (strsim::jaro_winkler(name, other), other)).collect();
+    near.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(b.1)));
+    near.into_iter().take(3).map(|(_, other)| other).collect::<Vec<_>>().join(", ")
 }
 
 fn hash(text: &str) -> u64 {

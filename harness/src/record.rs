@@ -331,12 +331,10 @@ fn read_json<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<T> {
 }
 
 fn read_rows<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<Vec<T>> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let whole = match text.rfind('\n') {
-        Some(end) => &text[..=end],
-        None => "",
-    };
-    csv::Reader::from_reader(whole.as_bytes())
+    let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    // Cut before decoding: a kill may tear a line inside a character.
+    let whole = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
+    csv::Reader::from_reader(&bytes[..whole])
         .deserialize()
         .enumerate()
         .map(|(at, row)| row.with_context(|| format!("{} row {}: bad row", path.display(), at + 1)))
@@ -403,9 +401,9 @@ mod tests {
         writer.sample(&refused).unwrap();
         drop(writer);
         let path = folder.path().join("samples.csv");
-        let mut text = std::fs::read_to_string(&path).unwrap();
-        text.push_str("0,1,2,decode/b1,nat");
-        std::fs::write(&path, text).unwrap();
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes.extend(b"0,1,2,decode/b1,nat\xe4\xb8"); // torn inside a character
+        std::fs::write(&path, bytes).unwrap();
         let rows: Vec<SampleRow> = read_rows(&path).unwrap();
         assert_eq!(rows, [row(), refused]);
     }

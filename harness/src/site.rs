@@ -138,29 +138,17 @@ impl Site {
     }
 
     /// The input files.
-    pub fn inputs(&self) -> Result<&Inputs> {
-        if self.inputs.get().is_none() {
-            let host = output(&["rustc", "-vV"], &self.root)
-                .and_then(|text| text.lines().find_map(|line| line.strip_prefix("host: ").map(String::from)))
-                .context("cannot ask rustc for its host; is Rust installed (rustup.rs)?")?;
-            let metadata = output(
-                &["cargo", "metadata", "--format-version", "1", "--locked", "--filter-platform", &host],
-                &self.root,
-            )
-            .context("`cargo metadata --locked` failed; run `cargo fetch --locked` to see why")?;
-            let inputs = Inputs::new(
-                self.made().join("inputs"),
-                Packages::from_metadata(&metadata)?,
-                self.corpus.clone(),
-            );
-            let _ = self.inputs.set(inputs);
-        }
-        self.inputs.get().context("inputs were just set")
+    pub fn inputs(&self) -> &Inputs {
+        self.inputs.get_or_init(|| {
+            let root = self.root.clone();
+            let packages = Packages::new(move || metadata(&root));
+            Inputs::new(self.made().join("inputs"), packages, self.corpus.clone())
+        })
     }
 
     /// The ids file of a text, for `detokenize`.
-    pub fn ids_of(&self, input: &Input) -> Result<PathBuf> {
-        Ok(self.inputs()?.ids_of(input))
+    pub fn ids_of(&self, input: &Input) -> PathBuf {
+        self.inputs().ids_of(input)
     }
 
     fn fill(&self, text: &str) -> String {
@@ -216,15 +204,24 @@ impl runner::Site for Site {
         }
         if let Some(input) = &workload.input {
             match kind {
-                TaskKind::Detokenize => files.ids = Some(self.ids_of(input)?),
-                _ => files.texts = Some(self.inputs()?.texts(input)?),
+                TaskKind::Detokenize => files.ids = Some(self.ids_of(input)),
+                _ => files.texts = Some(self.inputs().texts(input)?),
             }
         }
         if let (Some(count), Some(model)) = (prompt_ids(&workload.task), &files.model) {
-            files.ids = Some(self.inputs()?.prompt(count, vocabulary_size(model)?)?);
+            files.ids = Some(self.inputs().prompt(count, vocabulary_size(model)?)?);
         }
         Ok(files)
     }
+}
+
+/// What `cargo metadata` says of the packages that Cargo.lock pins for this platform.
+fn metadata(root: &Path) -> Result<String> {
+    let host = output(&["rustc", "-vV"], root)
+        .and_then(|text| text.lines().find_map(|line| line.strip_prefix("host: ").map(String::from)))
+        .context("cannot ask rustc for its host; is Rust installed (rustup.rs)?")?;
+    let ask = ["cargo", "metadata", "--format-version", "1", "--locked", "--filter-platform", &host];
+    output(&ask, root).context("`cargo metadata --locked` failed; run `cargo fetch --locked` to see why")
 }
 
 fn vocabulary_size(model: &Path) -> Result<u32> {

@@ -8,8 +8,10 @@ use clap::Args;
 use harness::cmp::{admits, compare_fully};
 use harness::plan::Plan;
 use harness::record::Record;
+use harness::runner::INTERRUPTED;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::atomic::Ordering;
 
 #[derive(Args, Clone, Debug)]
 pub struct Options {
@@ -41,6 +43,9 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         Some(seconds) => measure_now(&mut house, options, seconds)?,
         None => read_record(&house.site, options.record.as_ref())?,
     };
+    if INTERRUPTED.load(Ordering::Relaxed) {
+        return Ok(ExitCode::from(130));
+    }
     let seen = compare_fully(&record, &options.a, &options.b, &options.workload);
     if options.json {
         println!("{}", serde_json::to_string_pretty(&seen.ratios)?);

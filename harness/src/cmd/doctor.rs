@@ -72,7 +72,7 @@ fn stream(house: &House, threads: usize) -> Result<f64> {
     let model = house.site.model("gpt2")?;
     let bytes = std::fs::metadata(model.join("model.safetensors"))?.len() as f64;
     let task = Task::Decode { context: 1, tokens: 8, batch: 1 };
-    let ids = house.site.inputs()?.prompt(1, 50_257)?;
+    let ids = house.site.inputs().prompt(1, 50_257)?;
     let files = worker::Files { model: Some(model), ids: Some(ids), ..worker::Files::default() };
     worker.ask(&Order::Prepare(Prepare { workload: "doctor".into(), task, files, threads }), patience)?;
     worker.tell(&Order::Measure { samples: 3, limit_ns: 2_000_000_000 });

@@ -3,7 +3,7 @@
 use super::House;
 use super::progress::{Live, minutes};
 use crate::Common;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
 use harness::inputs::sha256_of;
 use harness::plan::Plan;
@@ -32,7 +32,13 @@ pub struct Options {
     /// Rounds a heat, in place of the profile's.
     #[arg(long)]
     pub rounds: Option<u32>,
-    /// Put the record here instead of results/record/<machine>/<date>-<revision>.
+    /// Milliseconds after which no further run of a turn is begun, in place of the profile's.
+    #[arg(long, value_name = "MS")]
+    pub turn_limit_ms: Option<u64>,
+    /// Milliseconds a single run may take before its process is killed, in place of the profile's.
+    #[arg(long, value_name = "MS")]
+    pub sample_limit_ms: Option<u64>,
+    /// Put the record here (a folder without one) instead of results/record/<machine>/<date>-<revision>.
     #[arg(long)]
     pub out: Option<PathBuf>,
 }
@@ -46,6 +52,8 @@ impl Options {
             seed: None,
             heats: None,
             rounds: None,
+            turn_limit_ms: None,
+            sample_limit_ms: None,
             out: Some(out),
         }
     }
@@ -64,6 +72,9 @@ pub fn measure(house: &House, options: &Options) -> Result<PathBuf> {
     let mut plan = house.plan(&options.profile, seed)?;
     plan.settings.heats = options.heats.unwrap_or(plan.settings.heats).max(1);
     plan.settings.rounds = options.rounds.unwrap_or(plan.settings.rounds).max(1);
+    let settings = &mut plan.settings;
+    settings.turn_limit_ms = options.turn_limit_ms.unwrap_or(settings.turn_limit_ms).max(1);
+    settings.sample_limit_ms = options.sample_limit_ms.unwrap_or(settings.sample_limit_ms).max(1);
     measure_plan(house, options, plan)
 }
 
@@ -75,6 +86,11 @@ pub fn measure_plan(house: &House, options: &Options, plan: Plan) -> Result<Path
         Some(folder) => folder.clone(),
         None => fresh_folder(&house.site.results().join("record").join(&machine.name), &revision)?,
     };
+    ensure!(
+        std::fs::metadata(folder.join("samples.csv")).map_or(0, |file| file.len()) == 0,
+        "{} holds a record already, and records are never mixed; name another folder",
+        folder.display()
+    );
     let writer = Writer::open(&folder)?;
     writer.json("machine.json", &machine)?;
     writer.json("identities.json", &BTreeMap::<String, ()>::new())?;
@@ -94,7 +110,7 @@ pub fn record(
     mut machine: Machine,
 ) -> Result<()> {
     watch_interrupts()?;
-    let mut digests = house.site.inputs()?.digests(&plan.workloads)?;
+    let mut digests = house.site.inputs().digests(&plan.workloads)?;
     for size in plan.workloads.iter().filter(|w| plan::group(w) != plan::Group::Text).map(|w| &w.model) {
         let name = format!("model {size}");
         if let std::collections::btree_map::Entry::Vacant(place) = digests.entry(name) {
@@ -128,11 +144,13 @@ pub fn record(
     let _ = std::fs::remove_dir_all(&heats.scratch);
     live.finish();
     machine.after = harness::machine::load();
-    writer.json("machine.json", &machine)?;
     run.ended_unix = Some(now());
     run.complete = matches!(outcome, Ok(Outcome::Complete));
-    writer.json("run.json", &run)?;
-    match outcome? {
+    let closed = writer.json("machine.json", &machine).and_then(|()| writer.json("run.json", &run));
+    // What ended the run is said first; a full disk would stop the closing as well.
+    let outcome = outcome?;
+    closed?;
+    match outcome {
         Outcome::Complete => eprintln!("measured in {}", minutes(started.elapsed())),
         Outcome::Interrupted => {
             eprintln!("interrupted after {}; the rows taken so far are kept", minutes(started.elapsed()))

@@ -13,7 +13,7 @@ pub mod verify;
 
 use crate::Common;
 use anyhow::{Context, Result};
-use harness::plan::{Filters, Plan};
+use harness::plan::{Filters, Plan, nearest};
 use harness::record::Record;
 use harness::runner::{INTERRUPTED, Launch, Site as _, Worker};
 use harness::setup::Ready;
@@ -24,6 +24,12 @@ use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use worker::{Order, Prepare, Reply, Task, TaskKind};
+
+/// A task's word on the command line; an unknown one is answered with the nearest.
+pub fn task_kind(word: &str) -> Result<TaskKind, String> {
+    let words = TaskKind::ALL.iter().map(|kind| kind.word());
+    word.parse().map_err(|_| format!("unknown task; the nearest are {}", nearest(word, words)))
+}
 
 /// Site, workloads and engines as the command line and the repository give them.
 pub struct House {
@@ -63,7 +69,7 @@ impl House {
     pub fn make_inputs(&self, plan: &Plan) -> Result<()> {
         for workload in &plan.workloads {
             if let (TaskKind::Detokenize, Some(input)) = (workload.task.kind(), &workload.input) {
-                let ids = self.site.ids_of(input)?;
+                let ids = self.site.ids_of(input);
                 if !ids.exists() {
                     self.encode_by_reference(input, &ids)?;
                 }
@@ -84,7 +90,7 @@ impl House {
         let mut worker = Worker::spawn(&launch, patience)?;
         let files = worker::Files {
             vocabulary: Some(self.site.vocabulary()?),
-            texts: Some(self.site.inputs()?.texts(input)?),
+            texts: Some(self.site.inputs().texts(input)?),
             ..worker::Files::default()
         };
         let prepare =

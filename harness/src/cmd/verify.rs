@@ -34,6 +34,8 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         seed: Some(1),
         heats: Some(1),
         rounds: Some(1),
+        turn_limit_ms: None,
+        sample_limit_ms: None,
         out: Some(out.clone()),
     };
     measure(&house, &measured)?;

@@ -5,6 +5,7 @@
 //! come with every build, their bytes are pinned by the lock's checksums.
 
 use anyhow::{Context, Result, ensure};
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -26,34 +27,30 @@ const PROSE: [&str; 12] = [
 /// Packages whose sources are read as code, in this order.
 const CODE: [&str; 6] = ["serde_json", "csv", "regex-automata", "clap_builder", "memchr", "aho-corasick"];
 
-/// Where each locked package's sources lie.
-#[derive(Clone, Debug, Default)]
+/// Where each locked package's sources lie; asked for when the first real text is made, so that
+/// generated texts and a user's own corpus need no cargo.
 pub struct Packages {
-    folders: BTreeMap<String, PathBuf>,
+    ask: Box<dyn Fn() -> Result<String>>,
+    folders: OnceCell<BTreeMap<String, PathBuf>>,
 }
 
 impl Packages {
     /// No packages: real text is then an error that says what is missing.
     pub fn none() -> Packages {
-        Packages::default()
+        Packages::new(|| Ok(r#"{"packages":[]}"#.into()))
     }
 
-    /// From the output of `cargo metadata --format-version 1`.
-    pub fn from_metadata(json: &str) -> Result<Packages> {
-        let value: serde_json::Value =
-            serde_json::from_str(json).context("`cargo metadata` printed no JSON")?;
-        let packages = value["packages"].as_array().context("`cargo metadata` lists no packages")?;
-        let mut folders = BTreeMap::new();
-        for package in packages {
-            let (Some(name), Some(manifest)) = (package["name"].as_str(), package["manifest_path"].as_str())
-            else {
-                continue;
-            };
-            if let Some(folder) = Path::new(manifest).parent() {
-                folders.insert(name.to_string(), folder.to_path_buf());
-            }
+    /// From the output of `cargo metadata --format-version 1`, which `ask` gives.
+    pub fn new(ask: impl Fn() -> Result<String> + 'static) -> Packages {
+        Packages { ask: Box::new(ask), folders: OnceCell::new() }
+    }
+
+    fn folders(&self) -> Result<&BTreeMap<String, PathBuf>> {
+        if let Some(folders) = self.folders.get() {
+            return Ok(folders);
         }
-        Ok(Packages { folders })
+        let folders = folders_of(&(self.ask)()?)?;
+        Ok(self.folders.get_or_init(|| folders))
     }
 
     /// At least `bytes` bytes of English prose.
@@ -67,9 +64,10 @@ impl Packages {
     }
 
     fn gather(&self, names: &[&str], bytes: usize, what: &str, take: fn(String) -> String) -> Result<String> {
+        let folders = self.folders()?;
         let mut text = String::new();
         for name in names {
-            let folder = self.folders.get(*name).with_context(|| {
+            let folder = folders.get(*name).with_context(|| {
                 format!(
                     "the {what} is made of pinned packages and `{name}` is not among them; run scripts/setup"
                 )
@@ -90,6 +88,22 @@ impl Packages {
         );
         Ok(text)
     }
+}
+
+fn folders_of(json: &str) -> Result<BTreeMap<String, PathBuf>> {
+    let value: serde_json::Value = serde_json::from_str(json).context("`cargo metadata` printed no JSON")?;
+    let packages = value["packages"].as_array().context("`cargo metadata` lists no packages")?;
+    let mut folders = BTreeMap::new();
+    for package in packages {
+        let (Some(name), Some(manifest)) = (package["name"].as_str(), package["manifest_path"].as_str())
+        else {
+            continue;
+        };
+        if let Some(folder) = Path::new(manifest).parent() {
+            folders.insert(name.to_string(), folder.to_path_buf());
+        }
+    }
+    Ok(folders)
 }
 
 fn sources(folder: &Path) -> Result<Vec<PathBuf>> {
@@ -161,7 +175,8 @@ mod tests {
     #[test]
     fn metadata_gives_folders() {
         let json = r#"{"packages":[{"name":"csv","manifest_path":"/x/csv-1/Cargo.toml"}]}"#;
-        assert_eq!(Packages::from_metadata(json).unwrap().folders["csv"], Path::new("/x/csv-1"));
-        assert!(Packages::from_metadata("{").is_err());
+        let packages = Packages::new(move || Ok(json.into()));
+        assert_eq!(packages.folders().unwrap()["csv"], Path::new("/x/csv-1"));
+        assert!(Packages::new(|| Ok("{".into())).folders().is_err());
     }
 }

@@ -73,6 +73,18 @@ struct Stable {
     failures: BTreeMap<Place, u32>,
 }
 
+/// How a turn ended.
+enum Ended {
+    /// As asked.
+    Done,
+    /// The worker reported an error and stays.
+    Failed(String),
+    /// The process is lost.
+    Lost(Fault),
+    /// There was no process; an earlier row says why.
+    Known,
+}
+
 /// Ends a run early.
 enum End {
     Interrupted,
@@ -245,10 +257,11 @@ impl Heats<'_> {
         stable: &mut Stable,
     ) -> Result<bool, End> {
         let patience = Duration::from_millis(self.plan.settings.sample_limit_ms) * 3;
-        let taken = match self.measure(at, place, stable, 1, 0, patience)? {
-            Some(samples) => samples,
-            None => return Ok(false),
-        };
+        let (taken, ended) = self.measure(at, place, stable, 1, 0, patience)?;
+        // A sample without its `done` has no checked answer: only the row of the fault is kept.
+        if !self.ended(at, place, stable, ended)? {
+            return Ok(false);
+        }
         let compared = self.plan.engines[place.engine].role == Role::Contestant;
         let Some(sample) = taken.into_iter().next() else { return Ok(false) };
         if !compared {
@@ -342,18 +355,16 @@ impl Heats<'_> {
         let settings = &self.plan.settings;
         let (samples, limit_ns) = (settings.samples, settings.turn_limit_ms * 1_000_000);
         let patience = Duration::from_millis(settings.sample_limit_ms + settings.turn_limit_ms);
-        let Some(taken) = self.measure(at, place, stable, samples, limit_ns, patience)? else {
-            return Ok(false);
-        };
+        let (taken, ended) = self.measure(at, place, stable, samples, limit_ns, patience)?;
         let compared = self.plan.engines[place.engine].role == Role::Contestant;
         for (index, sample) in taken.into_iter().enumerate() {
             let wrong = if compared { self.references.wrong(workload, &sample) } else { None };
             self.writer.sample(&at.measured(index as u32, sample, wrong))?;
         }
-        Ok(true)
+        self.ended(at, place, stable, ended)
     }
 
-    /// Asks for samples and collects them until `done`. `None`: a row already says why there are none.
+    /// Asks for samples and collects them until `done` or a fault: what was taken, and how it ended.
     fn measure(
         &mut self,
         at: Turn<'_>,
@@ -362,34 +373,37 @@ impl Heats<'_> {
         samples: u32,
         limit_ns: u64,
         patience: Duration,
-    ) -> Result<Option<Vec<SampleReply>>, End> {
-        let Some(worker) = stable.alive.get_mut(&place) else { return Ok(None) };
-        worker.tell(&Order::Measure { samples, limit_ns });
+    ) -> Result<(Vec<SampleReply>, Ended), End> {
         let mut taken = Vec::new();
-        loop {
-            let Some(worker) = stable.alive.get_mut(&place) else { return Ok(None) };
+        let Some(worker) = stable.alive.get_mut(&place) else { return Ok((taken, Ended::Known)) };
+        worker.tell(&Order::Measure { samples, limit_ns });
+        let ended = loop {
             match worker.next(patience) {
                 Ok(Reply::Sample(sample)) => taken.push(sample),
                 Ok(Reply::Done { memory, threads_seen }) => {
                     let mut rung = at.rung(worker.pid(), Moment::Done, memory);
                     rung.threads_seen = Some(threads_seen);
                     self.writer.process(&rung)?;
-                    return Ok(Some(taken));
+                    break Ended::Done;
                 }
-                Ok(Reply::Failed { error }) => {
-                    self.writer.sample(&at.without_clocks(Status::Failed, error))?;
-                    return Ok(None);
-                }
-                Ok(other) => {
-                    let fault = Fault::Garbled(format!("{other:?} while measuring"));
-                    self.lose(at, place, stable, fault)?;
-                    return Ok(None);
-                }
-                Err(fault) => {
-                    self.lose(at, place, stable, fault)?;
-                    return Ok(None);
-                }
+                Ok(Reply::Failed { error }) => break Ended::Failed(error),
+                Ok(other) => break Ended::Lost(Fault::Garbled(format!("{other:?} while measuring"))),
+                Err(fault) => break Ended::Lost(fault),
             }
+        };
+        Ok((taken, ended))
+    }
+
+    /// Writes the row that says why a turn ended early. False: this place sits out the workload.
+    fn ended(&mut self, at: Turn<'_>, place: Place, stable: &mut Stable, ended: Ended) -> Result<bool, End> {
+        match ended {
+            Ended::Done => Ok(true),
+            Ended::Known => Ok(false),
+            Ended::Failed(error) => {
+                self.writer.sample(&at.without_clocks(Status::Failed, error))?;
+                Ok(false)
+            }
+            Ended::Lost(fault) => self.lose(at, place, stable, fault),
         }
     }
 

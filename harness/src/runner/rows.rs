@@ -17,8 +17,10 @@ pub(super) struct Turn<'a> {
 }
 
 impl Turn<'_> {
-    /// A row without clocks: what stood in the way.
+    /// A row without clocks: what stood in the way, on one line (a record torn by a kill is cut at a
+    /// line end, and engines say what they like).
     pub fn without_clocks(&self, status: Status, reason: String) -> SampleRow {
+        let reason = reason.replace(char::is_control, " ");
         SampleRow {
             heat: self.heat,
             round: self.round,
