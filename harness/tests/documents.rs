@@ -5,8 +5,9 @@
 //! copy of them.
 #![forbid(unsafe_code)]
 
-use harness::record::{Arm, CheckRow, Moment, ProcessRow, SampleRow, Status};
+use harness::record::{Arm, CheckRow, FORMAT, Moment, ProcessRow, Run, RunSettings, SampleRow, Status};
 use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 fn root() -> PathBuf {
@@ -159,7 +160,7 @@ fn quoted_stanzas_are_those_of_the_repository() {
 
 #[test]
 fn every_example_on_the_wire_is_an_order_or_a_reply() {
-    let (mut orders, mut replies) = (std::collections::BTreeSet::new(), std::collections::BTreeSet::new());
+    let (mut orders, mut replies) = (BTreeSet::new(), BTreeSet::new());
     for line in blocks(&read("harness/FORMAT.md"), "json").iter().flat_map(|block| block.lines()) {
         let value: serde_json::Value =
             serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
@@ -202,6 +203,67 @@ fn format_names_every_task_status_metric_and_column() {
     }
     for column in header(&sample()).iter().chain(&header(&process())).chain(&header(&check())) {
         says(column);
+    }
+}
+
+#[test]
+fn format_names_every_field_of_the_toml_and_json_files() {
+    let mut fields = BTreeSet::new();
+    for family in harness::spec::load_engines(&root().join("harness/engines")).unwrap() {
+        for mut engine in family.engine {
+            engine.environment.clear(); // its keys are names of variables
+            keys(&engine, &mut fields);
+        }
+    }
+    for workload in harness::spec::load_workloads(&root().join("harness/workloads")).unwrap() {
+        keys(&workload, &mut fields);
+    }
+    for document in harness::spec::load_claims(&root().join("harness/claims")).unwrap() {
+        document.claim.iter().for_each(|claim| keys(claim, &mut fields));
+    }
+    keys(&run(), &mut fields);
+    keys(&harness::record::Machine::default(), &mut fields);
+    assert!(fields.len() > 60, "{fields:?}");
+    fields.extend(["environment", "expect", "build", "analysis", "document", "title"].map(String::from));
+    let named = spans(&read("harness/FORMAT.md"));
+    let missing: Vec<&String> = fields.iter().filter(|&field| !named.contains(field)).collect();
+    assert!(missing.is_empty(), "FORMAT.md does not name {missing:?}");
+}
+
+/// Names of all fields of a value, those of its parts included.
+fn keys(value: &impl Serialize, found: &mut BTreeSet<String>) {
+    let mut open = vec![serde_json::to_value(value).unwrap()];
+    while let Some(next) = open.pop() {
+        match next {
+            serde_json::Value::Object(map) => {
+                for (name, value) in map {
+                    found.insert(name);
+                    open.push(value);
+                }
+            }
+            serde_json::Value::Array(list) => open.extend(list),
+            _ => {}
+        }
+    }
+}
+
+fn run() -> Run {
+    Run {
+        format: FORMAT,
+        id: String::new(),
+        started_unix: 0,
+        ended_unix: None,
+        complete: false,
+        profile: String::new(),
+        settings: RunSettings { heats: 0, rounds: 0, samples: 0, turn_limit_ms: 0, sample_limit_ms: 0 },
+        seed: 0,
+        revision: String::new(),
+        dirty: false,
+        filters: vec![],
+        inputs: BTreeMap::new(),
+        locks: BTreeMap::new(),
+        workloads: vec![],
+        engines: vec![],
     }
 }
 
