@@ -113,6 +113,10 @@ fn readme_has_each_marker_once() {
         }
     }
     assert_eq!(text.matches("<!-- assay:").count(), 8, "a marker nobody fills");
+    let filled = ["chart", "headline", "machine", "verdicts"].map(|name| (name, format!("the {name}")));
+    let once = harness::report::splice(&text, &filled).unwrap();
+    assert!(filled.iter().all(|(_, insertion)| once.contains(insertion.as_str())));
+    assert_eq!(harness::report::splice(&once, &filled).unwrap(), once, "splicing twice changes nothing");
 }
 
 #[test]
