@@ -32,6 +32,45 @@ fn a_crash_is_a_row_with_its_signal_and_the_samples_before_it_stay() {
 }
 
 #[test]
+fn samples_of_a_turn_that_ends_in_a_crash_are_kept() {
+    let body = Replies::verified() + Replies::read() + &Replies::sample().repeat(2) + "exit 9\n";
+    let stage = Stage::new().script("x/bad", &body);
+    let record = beside(&stage, &["--workload", "encode/letters"]);
+    let seen: Vec<_> = rows(&record, "x/bad").iter().map(|row| (row.round, row.index, row.status)).collect();
+    let (ok, crashed) = (Status::Ok, Status::Crashed);
+    assert_eq!(seen, [(0, 0, ok), (1, 0, ok), (1, 1, ok), (1, 0, crashed)]);
+}
+
+#[test]
+fn a_fault_in_a_fresh_process_costs_only_its_engine() {
+    let start = "analysis = \"why\"\n[[workload]]\nname = \"start/first\"\n\
+                 task = { kind = \"start\", tokens = 4 }\nprofiles = [\"quick\"]\n";
+    let engine = |name: &str, script: &str| {
+        format!(
+            "[[engine]]\nname = \"{name}\"\nrun = [\"/bin/sh\", \"{{root}}/{script}\"]\nrole = \"contestant\"\n\
+             tasks = [\"start\"]\nlanguage = \"sh\"\nnote = \"for a test\"\n"
+        )
+    };
+    let stage = Stage::new().family("s", &(engine("s/bad", "bad.sh") + &engine("s/good", "good.sh")));
+    stage.write("harness/workloads/start.toml", start);
+    stage.write("model/config.json", r#"{"vocab_size": 100}"#);
+    stage.write("good.sh", &(Replies::verified() + "cat > /dev/null\n"));
+    stage.write("bad.sh", &(Replies::hello() + Replies::read() + "exit 3\n"));
+    stage
+        .measure(&["--workload", "start/first", "--model", "model", "--heats", "2", "--rounds", "2"])
+        .expect(0);
+    let record = stage.record();
+    assert!(record.run.complete);
+    assert_undisturbed(&record, "s/good");
+    let pids: std::collections::BTreeSet<u32> =
+        record.processes.iter().filter(|row| row.engine == "s/good").map(|row| row.pid).collect();
+    assert_eq!(pids.len(), rows(&record, "s/good").len(), "a process a sample");
+    let crashed = rows_that(&record, "s/bad", Status::Crashed);
+    assert_eq!(crashed.len(), 2, "once a heat: {crashed:#?}");
+    assert!(crashed.iter().all(|row| row.reason.contains("exit code 3")));
+}
+
+#[test]
 fn last_words_of_a_process_are_in_the_reason() {
     let body = format!("{}{}echo 'out of luck' >&2\nexit 7\n", Replies::hello(), Replies::read());
     let record = beside(&Stage::new().script("x/bad", &body), &[]);
