@@ -50,7 +50,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     let mut out_of_it = 0;
     for row in record.samples.iter().filter(|row| row.status != Status::Ok) {
         let line = format!("{} on {}: {}: {}", row.engine, row.workload, row.status.word(), row.reason);
-        if matches!(row.status, Status::Refused | Status::Skipped) {
+        if matches!(row.status, Status::Refused | Status::Skipped | Status::TimedOut) {
             out_of_it += 1;
             eprintln!("sits out: {line}");
         } else {

@@ -1,7 +1,7 @@
 //! Real text out of the packages that Cargo.lock pins.
 //!
-//! Prose: the documentation comments (`///`, `//!`) of [`PROSE`], code blocks, tables and reference
-//! links left out. Code: the sources of [`CODE`], file after file. The lists are fixed, the packages
+//! Prose: the documentation comments (`///`, `//!`) of [`PROSE`]; code blocks, tables, reference links
+//! and lines that are not English are left out. Code: the sources of [`CODE`], file after file. The lists are fixed, the packages
 //! come with every build, their bytes are pinned by the lock's checksums.
 
 use anyhow::{Context, Result, ensure};
@@ -145,7 +145,9 @@ fn prose_of(source: &str) -> String {
         let is_table = comment.starts_with('|');
         let is_reference = comment.starts_with('[') && comment.contains("]: ");
         let is_code = comment.starts_with("    ");
-        if fenced || is_table || is_reference || is_code {
+        // Examples of other scripts have a workload of their own; what English needs stays.
+        let is_english = comment.chars().all(|c| c.is_ascii() || "—–‘’“”…•".contains(c));
+        if fenced || is_table || is_reference || is_code || !is_english {
             continue;
         }
         inside = true;
@@ -161,7 +163,7 @@ mod tests {
 
     #[test]
     fn prose_is_sentences_without_code_tables_and_links() {
-        let source = "//! A crate.\n//!\n//! ```\n//! let x = 1;\n//! ```\n//! | a | b |\n//! [x]: y\n\
+        let source = "//! A crate.\n//!\n//! ```\n//! let x = 1;\n//! ```\n//! | a | b |\n//! [x]: y\n//! Ünï.\n\
                       use std;\n/// Adds one.\nfn f() {} // not this\n";
         assert_eq!(prose_of(source), "A crate.\n\n\nAdds one.\n\n");
     }
