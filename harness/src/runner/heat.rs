@@ -256,7 +256,7 @@ impl Heats<'_> {
         place: Place,
         stable: &mut Stable,
     ) -> Result<bool, End> {
-        let patience = Duration::from_millis(self.plan.settings.sample_limit_ms) * 3;
+        let patience = Duration::from_millis(self.plan.settings.sample_limit_ms);
         let (taken, ended) = self.measure(at, place, stable, 1, 0, patience)?;
         // A sample without its `done` has no checked answer: only the row of the fault is kept.
         if !self.ended(at, place, stable, ended)? {

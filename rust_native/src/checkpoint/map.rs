@@ -45,6 +45,16 @@ impl MappedFile {
         Ok(Self { path: path.to_owned(), map, layout })
     }
 
+    /// Hands the map's resident pages back to the system; the next reader faults them in again.
+    pub(super) fn release(&self) {
+        #[cfg(unix)]
+        if let Some(map) = &self.map {
+            // SAFETY: the map is file-backed, private and never written to, so a page that is dropped
+            // comes back with the same bytes. A refusal changes nothing and is ignored.
+            let _ = unsafe { map.unchecked_advise(memmap2::UncheckedAdvice::DontNeed) };
+        }
+    }
+
     pub(super) fn path(&self) -> &Path {
         &self.path
     }

@@ -105,6 +105,13 @@ impl Checkpoint {
         })
     }
 
+    /// Gives the memory of every page read so far back to the system. Tensors stay valid; reading one
+    /// again reads the file again. Whoever copies tensor after tensor keeps file and copy from being in
+    /// memory together.
+    pub fn release(&self) {
+        self.files.iter().for_each(MappedFile::release);
+    }
+
     fn find(&self, name: &str, shape: &[usize]) -> Result<(&MappedFile, &Tensor), Error> {
         let Some((file, tensor)) = self.tensors.get(name) else {
             let file = self.files.first().map_or(self.dir.as_path(), MappedFile::path);

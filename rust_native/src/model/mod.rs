@@ -75,7 +75,13 @@ impl Gpt2 {
     /// # Errors
     /// As [`Gpt2::from_tensors`], and what the checkpoint says of a missing or misshapen tensor.
     pub fn load(checkpoint: &Checkpoint, options: &Options) -> Result<Gpt2, Error> {
-        Gpt2::from_tensors(checkpoint.config(), options, |name, shape| checkpoint.tensor(name, shape))
+        // A tensor is packed before the next is asked for, so the pages behind it can go.
+        let model = Gpt2::from_tensors(checkpoint.config(), options, |name, shape| {
+            checkpoint.release();
+            checkpoint.tensor(name, shape)
+        });
+        checkpoint.release();
+        model
     }
 
     /// Builds a model from any source of tensors. `tensor(name, shape)` gives the row-major values
