@@ -167,7 +167,8 @@ impl Plan {
             .iter()
             .map(|w| {
                 let places = self.places(w).len() as u64;
-                places * (1 + 2 * u64::from(self.settings.rounds))
+                let rounds = u64::from(self.settings.rounds);
+                places * if group(w) == Group::Fresh { rounds } else { 1 + 2 * rounds }
             })
             .sum();
         per_heat * u64::from(self.settings.heats)

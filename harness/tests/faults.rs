@@ -61,7 +61,9 @@ fn a_fault_in_a_fresh_process_costs_only_its_engine() {
         .expect(0);
     let record = stage.record();
     assert!(record.run.complete);
-    assert_undisturbed(&record, "s/good");
+    let good = rows(&record, "s/good");
+    assert_eq!(good.len(), 4, "2 heats x 2 rounds: {good:#?}");
+    assert!(good.iter().all(|row| row.status == Status::Ok));
     let pids: std::collections::BTreeSet<u32> =
         record.processes.iter().filter(|row| row.engine == "s/good").map(|row| row.pid).collect();
     assert_eq!(pids.len(), rows(&record, "s/good").len(), "a process a sample");

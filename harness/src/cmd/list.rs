@@ -80,7 +80,7 @@ fn estimate(plan: &Plan) -> Duration {
             let turn = match group(workload) {
                 Group::Text => limit * 0.8,
                 Group::Model => limit * 2.0,
-                Group::Fresh => 3.0,
+                Group::Fresh => 1.0,
             };
             places * (1.5 + 2.0 * rounds) * turn
         })
