@@ -86,7 +86,9 @@ fn headline_table(of: &Material) -> String {
         (
             "Decode, one step",
             Quantity::Time,
-            first(TaskKind::Decode, |workload| matches!(workload.task, Task::Decode { batch: 1, .. })),
+            first(TaskKind::Decode, |workload| {
+                workload.model != "toy" && matches!(workload.task, Task::Decode { batch: 1, .. })
+            }),
             |cell| shown(&cell.token_time).map(|f| f.value),
         ),
         ("First token, warm", Quantity::Time, of.request(), |cell| shown(&cell.first_token).map(|f| f.value)),
