@@ -3,10 +3,10 @@
 //! Every ratio is time(b) / time(a): above 1, a is faster. What makes two engines unlike is said
 //! beside the ratios, and where their precision differs there are none.
 
+use crate::glob::matches_glob;
 use crate::record::Record;
 use crate::spec::{Metric, Workload};
 use crate::summary::{Clock, Ratio, Side, View, unequal};
-use crate::verdict::glob_matches;
 use serde::Serialize;
 
 /// Everything `assay cmp` has to say.
@@ -59,7 +59,7 @@ pub fn compare_fully(record: &Record, a: &str, b: &str, filter: &str) -> Compari
 
 /// Is this workload meant by the filter?
 pub fn admits(filter: &str, name: &str) -> bool {
-    if filter.contains('*') { glob_matches(filter, name) } else { name.contains(filter) }
+    if filter.contains('*') { matches_glob(filter, name) } else { name.contains(filter) }
 }
 
 fn token_ratio(view: &View<'_>, workload: &Workload, a: &str, b: &str) -> Option<Ratio> {

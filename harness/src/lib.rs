@@ -9,6 +9,7 @@ pub mod cmp;
 #[cfg(test)]
 pub mod fixture;
 pub mod gate;
+pub mod glob;
 pub mod inputs;
 pub mod machine;
 pub mod plan;

@@ -4,6 +4,7 @@
 //! floor, so that nothing is decided more finely than an engine differs from itself. The claim's
 //! verdict is theirs where they agree and `mixed` where they do not; no average is ever formed.
 
+use crate::glob::matches_glob;
 use crate::record::Record;
 use crate::spec::{Claim, Document, Metric, Reading};
 use crate::summary::{Ratio, Side, View, between, unequal};
@@ -129,19 +130,6 @@ pub fn overall(rows: &[(Ratio, Verdict)]) -> Verdict {
     }
 }
 
-/// `*` stands for any run of characters; everything else for itself.
-pub fn glob_matches(glob: &str, name: &str) -> bool {
-    match glob.split_once('*') {
-        None => glob == name,
-        Some((head, tail)) => name.strip_prefix(head).is_some_and(|rest| {
-            rest.char_indices()
-                .map(|(at, _)| at)
-                .chain([rest.len()])
-                .any(|at| glob_matches(tail, &rest[at..]))
-        }),
-    }
-}
-
 /// What was heard on one claim.
 #[derive(Default)]
 struct Case {
@@ -201,11 +189,11 @@ type Planned = crate::spec::Workload;
 fn workloads<'a>(view: &View<'a>, over: &[String], case: &mut Case) -> Vec<&'a Planned> {
     let planned = &view.record.run.workloads;
     for glob in over {
-        if !planned.iter().any(|workload| glob_matches(glob, &workload.name)) {
+        if !planned.iter().any(|workload| matches_glob(glob, &workload.name)) {
             case.miss(format!("{glob} was not part of this run"));
         }
     }
-    planned.iter().filter(|workload| over.iter().any(|glob| glob_matches(glob, &workload.name))).collect()
+    planned.iter().filter(|workload| over.iter().any(|glob| matches_glob(glob, &workload.name))).collect()
 }
 
 fn named<'a>(view: &View<'a>, name: &str, case: &mut Case) -> Option<&'a Planned> {

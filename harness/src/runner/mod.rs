@@ -7,6 +7,7 @@ mod heat;
 mod process;
 mod references;
 mod rows;
+mod verify;
 
 pub use heat::{Heats, Outcome, Progress, Site, judged_on_first};
 pub use process::{Fault, INTERRUPTED, Launch, Worker, output, run};

@@ -157,7 +157,7 @@ pub fn unknown_names(documents: &[Document], engines: &[&str], workloads: &[&str
         for name in of_engines.into_iter().filter(|name| !engines.contains(name)) {
             lines.push(format!("claim {}: no engine is named {name}", claim.id));
         }
-        let known = |glob: &str| workloads.iter().any(|name| crate::verdict::glob_matches(glob, name));
+        let known = |glob: &str| workloads.iter().any(|name| crate::glob::matches_glob(glob, name));
         for glob in of_workloads.into_iter().filter(|glob| !known(glob)) {
             lines.push(format!("claim {}: no workload is named {glob}", claim.id));
         }
