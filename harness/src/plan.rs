@@ -6,6 +6,7 @@
 use crate::glob::{matches_any, matches_glob};
 use crate::record::{Arm, RunSettings};
 use crate::spec::{Contestant, Role, Workload};
+use crate::stats::splitmix;
 use anyhow::{Result, bail};
 use worker::TaskKind;
 
@@ -209,14 +210,6 @@ pub fn nearest<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> String {
 fn hash(text: &str) -> u64 {
     text.bytes()
         .fold(0xcbf2_9ce4_8422_2325, |state, byte| (state ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
-}
-
-/// SplitMix64 (Steele, Lea and Flood 2014): enough for an order of turns.
-pub fn splitmix(state: u64) -> u64 {
-    let mut z = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }
 
 #[cfg(test)]

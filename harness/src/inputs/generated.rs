@@ -1,8 +1,8 @@
 //! Text made from a seed: many scripts, emoji, whitespace and the worst cases. Pure functions of
 //! their size; the same bytes on every machine.
 
-use crate::plan::splitmix;
 use crate::spec::TextKind;
+use crate::stats::splitmix;
 
 /// Common words of twenty languages in nine scripts. A real sentence would be better and would
 /// have to be somebody's; words in Zipf's proportions exercise the same merges.

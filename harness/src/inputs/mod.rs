@@ -53,7 +53,7 @@ impl Inputs {
             let mut state = 0x5eed;
             let ids: Vec<u32> = (0..count)
                 .map(|_| {
-                    state = crate::plan::splitmix(state);
+                    state = crate::stats::splitmix(state);
                     ((state >> 32) % u64::from(vocabulary)) as u32
                 })
                 .collect();

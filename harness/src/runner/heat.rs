@@ -13,7 +13,7 @@ use anyhow::{Context, Result};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
-use worker::{Files, Order, Reply, SampleReply, TaskKind};
+use worker::{Files, Order, Reply, SampleReply};
 
 /// Longest time an engine may take to boot or to prepare.
 pub(super) const PREPARE_LIMIT: Duration = Duration::from_secs(300);
@@ -66,9 +66,10 @@ pub struct Heats<'a> {
 }
 
 /// The workers of one group within one heat.
+#[derive(Default)]
 pub(super) struct Stable {
     pub(super) alive: BTreeMap<Place, Worker>,
-    /// Places whose process failed twice in this heat, and how.
+    /// Places that are not entered again in this heat: could not be started, or lost three times.
     pub(super) given_up: BTreeMap<Place, (Status, String)>,
     pub(super) failures: BTreeMap<Place, u32>,
 }
@@ -120,8 +121,7 @@ impl Heats<'_> {
 
     /// Processes that live through all workloads of the group.
     fn shared(&mut self, heat: u32, workloads: &[&Workload]) -> Result<(), End> {
-        let mut stable =
-            Stable { alive: BTreeMap::new(), given_up: BTreeMap::new(), failures: BTreeMap::new() };
+        let mut stable = Stable::default();
         for workload in workloads {
             let places = self.plan.places(workload);
             let mut ready: BTreeSet<Place> = BTreeSet::new();
@@ -164,11 +164,7 @@ impl Heats<'_> {
                         self.tell(heat, workload, place);
                         continue;
                     }
-                    let mut stable = Stable {
-                        alive: BTreeMap::new(),
-                        given_up: BTreeMap::new(),
-                        failures: BTreeMap::new(),
-                    };
+                    let mut stable = Stable::default();
                     let at = self.at(heat, round, turn as u32, workload, place);
                     if !self.verify_at(at, workload, place, &mut stable)? {
                         out.insert(place);
@@ -383,9 +379,4 @@ impl<'a> Heats<'a> {
     fn name(&self, place: Place) -> &'a str {
         &self.plan.engines[place.engine].name
     }
-}
-
-/// True where a workload's samples are the first runs of fresh processes.
-pub fn judged_on_first(kind: TaskKind) -> bool {
-    kind == TaskKind::Start
 }

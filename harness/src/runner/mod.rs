@@ -9,6 +9,6 @@ mod references;
 mod rows;
 mod verify;
 
-pub use heat::{Heats, Outcome, Progress, Site, judged_on_first};
+pub use heat::{Heats, Outcome, Progress, Site};
 pub use process::{Fault, INTERRUPTED, Launch, Worker, output, run};
 pub use references::{Reference, References, first_difference, logit_error};

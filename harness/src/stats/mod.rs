@@ -8,5 +8,5 @@ mod student;
 
 pub use blocks::{BOOTSTRAP_FROM, Block, RatioInterval, floor_of, ratio_interval};
 pub use quantile::{median, median_interval, quantile, sorted, tail};
-pub use rng::Rng;
+pub use rng::{Rng, splitmix};
 pub use student::t_95;

@@ -4,6 +4,17 @@
 //! SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", 2014): ample
 //! for resampling a few hundred rows, and short enough to read.
 
+/// What the state of the generator grows by with every draw.
+const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// The draw that follows `state`.
+pub fn splitmix(state: u64) -> u64 {
+    let mut z = state.wrapping_add(STEP);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
 /// A seeded generator.
 #[derive(Clone, Debug)]
 pub struct Rng(u64);
@@ -27,11 +38,9 @@ impl Rng {
 
     /// 64 uniform bits.
     pub fn bits(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        let drawn = splitmix(self.0);
+        self.0 = self.0.wrapping_add(STEP);
+        drawn
     }
 
     /// Uniform in 0..n by multiply-shift; `n` must be positive. The bias, n / 2^64, is beneath notice.
