@@ -150,7 +150,7 @@ mod tests {
         );
         assert!(seen.ratios.iter().all(|ratio| ratio.lo > 2.0 && ratio.hi < 3.0), "{seen:?}");
         assert_eq!(seen.missing.len(), 1);
-        assert!(seen.missing[0].contains("generate/no-cache-64") && seen.missing[0].contains("timed_out"));
+        assert!(seen.missing[0].contains("generate/no-cache-16") && seen.missing[0].contains("timed_out"));
         assert_eq!(seen.ratios.len(), 10 + 3);
     }
 

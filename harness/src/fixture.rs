@@ -373,7 +373,7 @@ pub fn story() -> Record {
             ("prefill/128", 8e7 * scale),
             ("decode/b1-ctx32", 1.5e7 * scale),
             ("generate/text-64", 1.5e7 * scale),
-            ("generate/no-cache-64", 6e7 * scale),
+            ("generate/no-cache-16", 6e7 * scale),
             ("generate/sampled-64", 1.6e7 * scale),
             ("load/gpt2", 9e7 * scale),
             ("start/first-token", 2e8 * scale),
@@ -387,7 +387,7 @@ pub fn story() -> Record {
         .workload("prefill/128", Task::Prefill { tokens: 128, batch: 1 }, 2)
         .workload("decode/b1-ctx32", Task::Decode { context: 32, tokens: 8, batch: 1 }, 2)
         .workload("generate/text-64", generate(true, None), 2)
-        .workload("generate/no-cache-64", generate(false, None), 2)
+        .workload("generate/no-cache-16", generate(false, None), 2)
         .workload("generate/sampled-64", generate(true, Some(sampled)), 2)
         .workload("load/gpt2", Task::Load, 1)
         .workload("start/first-token", Task::Start { tokens: 16 }, 2)
@@ -405,7 +405,7 @@ pub fn story() -> Record {
         .again("native/cpu-f32")
         .weighs("python/transformers", 900 << 20, 1 << 30)
         .weighs("libtorch/cpu-f32", 700 << 20, 450 << 20)
-        .ends("python/transformers", "generate/no-cache-64", Status::TimedOut, "no answer within 10 s")
+        .ends("python/transformers", "generate/no-cache-16", Status::TimedOut, "no answer within 10 s")
         .ends("libtorch/cpu-f32", "encode/batch-t2", Status::Refused, "no tokenizer of its own")
         .ends("python/pure-bpe", "detokenize/prose-64k", Status::Wrong, "bytes differ from offset 3 on")
         .record()

@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from peers.base import Answer, Identity, Order, Receipt, Refused
+from peers.base import Answer, Identity, Order, Receipt, Refused, refuse
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from transformers import GPT2LMHeadModel
 
-    from peers.base import Given, Ids, Mark
+    from peers.base import Given, Ids, Job, Mark
 
     #: Model and prompt (B x T) to the next ids (B) and the last position's logits (B x V).
     Step = Callable[[GPT2LMHeadModel, torch.Tensor], tuple[list[int], torch.Tensor]]
@@ -50,11 +50,16 @@ def to_tensor(ids: Ids, batch: int) -> torch.Tensor:
 
 
 class Gpt2:
-    """Base of the peers: keeps the model, and knows the jobs Load and Start."""
+    """Base of the peers: keeps the model; a peer adds its step and the jobs that loop over it."""
 
     distributions = ("torch", "transformers", "tokenizers", "safetensors")
     name = ""
     settings: dict[str, str]
+    #: One prompt through the model.
+    step: Step
+    #: The peer's own loops.
+    decode: type[ModelJob]
+    generate: type[ModelJob]
 
     def __init__(self) -> None:
         """Nothing loaded yet."""
@@ -65,6 +70,23 @@ class Gpt2:
         versions = {name: version(name) for name in ("torch", "transformers", "tokenizers")}
         settings = {"attention": "sdpa", "cache": "dynamic", "mode": "inference", **self.settings}
         return Identity(self.name, versions, precision="f32", settings=settings)
+
+    def prepare(self, order: Order) -> Job:
+        """Load the model, unless loading is the task."""
+        self.set_up(order)
+        match order.kind:
+            case "prefill":
+                return Prefill(self.model(order), order, self.step)
+            case "decode":
+                return self.decode(self.model(order), order)
+            case "generate":
+                return self.generate(self.model(order), order)
+            case "load":
+                return Load(self, order)
+            case "start":
+                return Start(self, order, self.step)
+            case other:
+                raise refuse("a GPT-2 model", other)
 
     def set_up(self, order: Order) -> None:
         """Import what takes seconds, settle threads."""
@@ -146,6 +168,37 @@ class ModelJob:
 
     def _host_logits(self) -> Any:  # noqa: ANN401 - numpy, imported by torch alone
         return None if self.logits is None else self.logits.float().contiguous().numpy()
+
+
+class TextJob(ModelJob):
+    """Text in, text out, with or without the cache, greedy or sampled; a peer adds `run`."""
+
+    takes = "texts"
+
+    def __init__(self, model: GPT2LMHeadModel, order: Order) -> None:
+        """Read the tokenizer; check that prompt and new tokens fit."""
+        self.model, self.tokenizer = model, tokenizer(order)
+        self.tokens = order.task["tokens"]
+        self.cached, self.sampling = order.task.get("cache", True), order.task.get("sampling")
+        room(model, self.tokenizer, order)
+        self.text = ""
+
+    def reset(self) -> None:
+        """Seed anew: every run draws the same."""
+        import torch  # noqa: PLC0415
+
+        super().reset()
+        self.text = ""
+        if self.sampling:
+            torch.manual_seed(self.sampling["seed"])
+
+    def answer(self) -> Answer:
+        """New ids and their text."""
+        return Answer(ids=self.ids, text=self.text)
+
+    def receipt(self) -> Receipt:
+        """One unit a new id; draws are not compared between engines."""
+        return Receipt(units=len(self.ids), compare=not self.sampling)
 
 
 class Prefill(ModelJob):

@@ -9,13 +9,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from peers import _gpt2
-from peers.base import Answer, Job, Order, Receipt, refuse
 
 if TYPE_CHECKING:
     import torch
     from transformers import GPT2LMHeadModel
 
-    from peers.base import Given, Mark
+    from peers.base import Given, Mark, Order
 
 
 class Laps:
@@ -83,48 +82,25 @@ class Decode(_gpt2.ModelJob):
         self.logits = out.logits[-1]
 
 
-class Generate(_gpt2.ModelJob):
+class Generate(_gpt2.TextJob):
     """Text in, text out, with or without the cache, greedy or sampled."""
 
-    takes = "texts"
-
     def __init__(self, model: GPT2LMHeadModel, order: Order) -> None:
-        """Read the tokenizer; turn the task into `generate`'s own options."""
-        self._model, self._tokenizer = model, _gpt2.tokenizer(order)
-        self._tokens, sampling = order.task["tokens"], order.task.get("sampling")
-        _gpt2.room(model, self._tokenizer, order)
-        self._seed = sampling["seed"] if sampling else None
-        self._options: dict[str, Any] = {"use_cache": order.task.get("cache", True), "do_sample": False}
-        if sampling:
-            self._options |= {name: sampling[name] for name in ("temperature", "top_k", "top_p")}
+        """Turn the task into `generate`'s own options."""
+        super().__init__(model, order)
+        self._options: dict[str, Any] = {"use_cache": self.cached, "do_sample": False}
+        if self.sampling:
+            self._options |= {name: self.sampling[name] for name in ("temperature", "top_k", "top_p")}
             self._options["do_sample"] = True
-        self._text = ""
-
-    def reset(self) -> None:
-        """Seed anew: every run draws the same."""
-        import torch  # noqa: PLC0415
-
-        super().reset()
-        self._text = ""
-        if self._seed is not None:
-            torch.manual_seed(self._seed)
 
     def run(self, given: Given, mark: Mark) -> None:
         """Encode, generate, decode."""
         import torch  # noqa: PLC0415
 
-        prompt = torch.tensor([self._tokenizer.encode(given[0], add_special_tokens=False).ids])
-        out = self._model.generate(prompt, max_new_tokens=self._tokens, streamer=Laps(mark), **self._options)
+        prompt = torch.tensor([self.tokenizer.encode(given[0], add_special_tokens=False).ids])
+        out = self.model.generate(prompt, max_new_tokens=self.tokens, streamer=Laps(mark), **self._options)
         self.ids = out[0, prompt.shape[1] :].tolist()
-        self._text = self._tokenizer.decode(self.ids, skip_special_tokens=False)
-
-    def answer(self) -> Answer:
-        """New ids and their text."""
-        return Answer(ids=self.ids, text=self._text)
-
-    def receipt(self) -> Receipt:
-        """One unit a new id; draws are not compared between engines."""
-        return Receipt(units=len(self.ids), compare=self._seed is None)
+        self.text = self.tokenizer.decode(self.ids, skip_special_tokens=False)
 
 
 class Peer(_gpt2.Gpt2):
@@ -132,20 +108,4 @@ class Peer(_gpt2.Gpt2):
 
     name = "transformers"
     settings = {"loop": "generate"}  # noqa: RUF012 - never written to
-
-    def prepare(self, order: Order) -> Job:
-        """Load the model, unless loading is the task."""
-        self.set_up(order)
-        match order.kind:
-            case "prefill":
-                return _gpt2.Prefill(self.model(order), order, prefill)
-            case "decode":
-                return Decode(self.model(order), order)
-            case "generate":
-                return Generate(self.model(order), order)
-            case "load":
-                return _gpt2.Load(self, order)
-            case "start":
-                return _gpt2.Start(self, order, prefill)
-            case other:
-                raise refuse("a GPT-2 model", other)
+    step, decode, generate = staticmethod(prefill), Decode, Generate

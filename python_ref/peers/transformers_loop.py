@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from peers import _gpt2
-from peers.base import Answer, Job, Order, Receipt, refuse
+from peers.base import Answer, Order, Receipt
 
 if TYPE_CHECKING:
     import torch
@@ -78,70 +78,43 @@ class Decode(_gpt2.ModelJob):
         return Receipt(units=sum(map(len, self._steps)), logits=self._host_logits())
 
 
-class Generate(_gpt2.ModelJob):
+class Generate(_gpt2.TextJob):
     """Text in, text out, with or without the cache, greedy or sampled."""
-
-    takes = "texts"
-
-    def __init__(self, model: GPT2LMHeadModel, order: Order) -> None:
-        """Read the tokenizer."""
-        self._model, self._tokenizer = model, _gpt2.tokenizer(order)
-        self._tokens = order.task["tokens"]
-        self._cached, self._sampling = order.task.get("cache", True), order.task.get("sampling")
-        _gpt2.room(model, self._tokenizer, order)
-        self._text = ""
-
-    def reset(self) -> None:
-        """Seed anew: every run draws the same."""
-        import torch  # noqa: PLC0415
-
-        super().reset()
-        self._text = ""
-        if self._sampling:
-            torch.manual_seed(self._sampling["seed"])
 
     def run(self, given: Given, mark: Mark) -> None:
         """Encode, one forward a token, decode."""
         import torch  # noqa: PLC0415
 
-        ids = self._tokenizer.encode(given[0], add_special_tokens=False).ids
+        ids = self.tokenizer.encode(given[0], add_special_tokens=False).ids
         inputs, cache = torch.tensor([ids]), None
         with torch.inference_mode():
-            for _ in range(self._tokens):
-                if self._cached:
-                    out = step(self._model, inputs, cache)
+            for _ in range(self.tokens):
+                if self.cached:
+                    out = step(self.model, inputs, cache)
                     cache = out.past_key_values
                 else:
-                    out = self._model(inputs, use_cache=False, logits_to_keep=1)
+                    out = self.model(inputs, use_cache=False, logits_to_keep=1)
                 next_id = self._choose(out.logits[:, -1])
                 self.ids.append(next_id.item())
                 mark()
-                inputs = next_id if self._cached else torch.cat([inputs, next_id], dim=-1)
-        self._text = self._tokenizer.decode(self.ids, skip_special_tokens=False)
+                inputs = next_id if self.cached else torch.cat([inputs, next_id], dim=-1)
+        self.text = self.tokenizer.decode(self.ids, skip_special_tokens=False)
 
     def _choose(self, logits: torch.Tensor) -> torch.Tensor:
         """B x V logits to B x 1 ids: argmax, or a draw after temperature, top-k and top-p."""
-        if not self._sampling:
+        if not self.sampling:
             return logits.argmax(-1, keepdim=True)
-        logits = logits / self._sampling["temperature"]
-        if self._sampling["top_k"]:
-            least = logits.topk(min(self._sampling["top_k"], logits.shape[-1])).values[..., -1:]
+        logits = logits / self.sampling["temperature"]
+        if self.sampling["top_k"]:
+            least = logits.topk(min(self.sampling["top_k"], logits.shape[-1])).values[..., -1:]
             logits = logits.masked_fill(logits < least, -float("inf"))
         probabilities = logits.softmax(-1)
-        if self._sampling["top_p"] < 1:
+        if self.sampling["top_p"] < 1:
             likeliest, order = probabilities.sort(descending=True)
             # Drop what comes after the mass has reached p; the likeliest always stays.
-            likeliest[likeliest.cumsum(-1) - likeliest >= self._sampling["top_p"]] = 0
+            likeliest[likeliest.cumsum(-1) - likeliest >= self.sampling["top_p"]] = 0
             probabilities = probabilities.scatter(-1, order, likeliest)
         return probabilities.multinomial(1)
-
-    def answer(self) -> Answer:
-        """New ids and their text."""
-        return Answer(ids=self.ids, text=self._text)
-
-    def receipt(self) -> Receipt:
-        """One unit a new id; draws are not compared between engines."""
-        return Receipt(units=len(self.ids), compare=not self._sampling)
 
 
 class Peer(_gpt2.Gpt2):
@@ -149,20 +122,4 @@ class Peer(_gpt2.Gpt2):
 
     name = "transformers-loop"
     settings = {"loop": "past_key_values"}  # noqa: RUF012 - never written to
-
-    def prepare(self, order: Order) -> Job:
-        """Load the model, unless loading is the task."""
-        self.set_up(order)
-        match order.kind:
-            case "prefill":
-                return _gpt2.Prefill(self.model(order), order, prefill)
-            case "decode":
-                return Decode(self.model(order), order)
-            case "generate":
-                return Generate(self.model(order), order)
-            case "load":
-                return _gpt2.Load(self, order)
-            case "start":
-                return _gpt2.Start(self, order, prefill)
-            case other:
-                raise refuse("a GPT-2 model", other)
+    step, decode, generate = staticmethod(prefill), Decode, Generate

@@ -124,13 +124,18 @@ fn decode(of: &Material) -> Bars {
     for (panel, workload) in chart.panels.iter_mut().zip(workloads) {
         let Some(limit) = of.limit(&workload.name) else { continue };
         for bar in panel.bars.iter_mut().filter(|bar| bar.label != limit.engine) {
-            if let Some(share) = view.percent_of_limit(&workload.name, &bar.label) {
+            let share = view.percent_of_limit(&workload.name, &bar.label);
+            if let Some(share) = share.filter(|share| share.value >= BINDING) {
                 bar.words += &format!(", {:.0} % of the limit", share.value);
             }
         }
     }
     chart
 }
+
+/// Below this share of the limit, in percent, the bytes read do not bind, and naming the share says
+/// nothing: the toy model's weights lie in a cache.
+const BINDING: f64 = 5.0;
 
 fn first_token(of: &Material) -> Bars {
     // Without a cache or with sampling, the first token is made by the same work.

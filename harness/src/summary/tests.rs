@@ -77,7 +77,7 @@ fn a_failed_check_is_a_wrong_answer() {
 fn cells_without_good_rows_say_why_and_show_no_number() {
     let summary = summarize(&story());
     for (workload, engine, status, says) in [
-        ("generate/no-cache-64", "python/transformers", Status::TimedOut, "within 10 s"),
+        ("generate/no-cache-16", "python/transformers", Status::TimedOut, "within 10 s"),
         ("encode/batch-t2", "libtorch/cpu-f32", Status::Refused, "no tokenizer"),
         ("detokenize/prose-64k", "python/pure-bpe", Status::Wrong, "offset 3"),
     ] {

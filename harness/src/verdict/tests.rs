@@ -170,7 +170,7 @@ fn claims_about_engines_get_the_verdict_the_scene_was_made_for() {
 #[test]
 fn what_has_no_rows_is_out_of_reach_and_says_why() {
     let record = story();
-    let over = ["generate/no-cache-64", "quantum/*"];
+    let over = ["generate/no-cache-16", "quantum/*"];
     let seen = one(&record, engines(&[NATIVE], &[PYTHON, "mojo/x"], &over, Metric::Time, &[1.0]));
     assert_eq!((seen.verdict, seen.rows.len()), (Verdict::OutOfReach, 0));
     for says in ["quantum/* was not part", "mojo/x was not part", "timed_out: no answer within 10 s"] {
@@ -234,7 +234,7 @@ fn shares_are_scaled_to_the_work_of_the_whole() {
     let seen = one(&record, share([NATIVE, "boundary/empty"], [NATIVE, "decode/b1-ctx32"], 0.1, 0.25));
     assert!((seen.rows[0].0.ratio / (0.1 * 8.0 / 1e3 / 120.0) - 1.0).abs() < 0.05, "{}", seen.finding);
     // no cache over cache: not scaled.
-    let whole = [NATIVE, "generate/no-cache-64"];
+    let whole = [NATIVE, "generate/no-cache-16"];
     let seen = one(&record, share([NATIVE, "generate/text-64"], whole, 0.1, 0.2));
     assert_eq!(seen.verdict, Verdict::Refuted, "{}", seen.finding);
 }

@@ -70,6 +70,7 @@ impl<E: Into<anyhow::Error>> From<E> for Stop {
 /// Serves orders on stdin until `quit` or the end of input; the body of every engine's `main`.
 pub fn serve(engine: &mut dyn Engine) -> Result<()> {
     let replies = take_stdout()?;
+    die_with_parent();
     let spawned_ns = std::env::var("ASSAY_SPAWNED_NS").ok().and_then(|ns| ns.parse().ok());
     serve_on(engine, BufReader::new(std::io::stdin()), replies, spawned_ns.unwrap_or_else(monotonic_ns))
 }
@@ -256,6 +257,13 @@ fn threads_seen() -> u32 {
 
 fn one_line(error: &anyhow::Error) -> String {
     format!("{error:#}").replace('\n', " | ")
+}
+
+/// The end of input ends a worker between orders; inside a long call only the kernel can, when the
+/// harness was killed and could not say good-bye. An unsuccessful request leaves things as they were.
+fn die_with_parent() {
+    // SAFETY: prctl with PR_SET_PDEATHSIG takes a signal number and touches no memory of ours.
+    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
 }
 
 /// Keeps a private copy of stdout for replies and points fd 1 at stderr: libraries print.
