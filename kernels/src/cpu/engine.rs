@@ -57,11 +57,11 @@ pub struct Cpu {
 }
 
 /// One thread's working memory; it grows to the largest operation and stays. What registers are
-/// loaded from lies on cache lines: a panel widened to f32 would else cost two lines a load.
+/// loaded from lies on cache lines: a load across two costs both.
 #[derive(Default)]
 pub(crate) struct Scratch {
     /// Rows made ready for a product: normalised rows, attention scores, or weights on their way
-    /// from or to another precision.
+    /// to another precision.
     pub(crate) rows: Buffer,
     /// The left operand, repacked, or the scales of its rows.
     pub(crate) packed: Buffer,

@@ -214,7 +214,6 @@ macro_rules! table {
             rows: $rows,
             tile: tile_entry!($features, $rows, $tile, f32),
             tile_bf16: tile_entry!($features, $rows, $tile, u32),
-    widen: recompiled!($features, portable::widen, (words: &[u32], out: &mut [f32])),
     narrow: recompiled!($features, portable::narrow, (rows: &[f32], words: &mut [u32])),
     finish: recompiled!($features, portable::finish,
                 (sums: &[f32], scale: f32, bias: &[f32], keep: bool, y: &mut [f32])),

@@ -13,7 +13,6 @@ pub static TABLE: Table = Table {
     rows: 8,
     tile,
     tile_bf16,
-    widen,
     narrow,
     finish,
     gelu,

@@ -69,9 +69,8 @@ pub struct Table {
     pub tile: fn(tile: Tile<'_>, c: &mut [f32], ldc: usize),
     /// The same with B in bf16.
     pub tile_bf16: fn(tile: Tile<'_, u32>, c: &mut [f32], ldc: usize),
-    /// Rows of 16 words of bf16 pairs to rows of 32 floats.
-    pub widen: fn(words: &[u32], out: &mut [f32]),
-    /// Back again, each to the nearest bf16 (of two equally near the even one; NaN stays NaN).
+    /// Rows of 32 floats to rows of 16 words of bf16 pairs, each value to the nearest (of two equally
+    /// near the even one; NaN stays NaN).
     pub narrow: fn(rows: &[f32], words: &mut [u32]),
     /// `x = gelu_new(x) = x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))`.
     pub gelu: fn(x: &mut [f32]),

@@ -4,9 +4,9 @@
 //! outputs, tiles of a few rows. A is repacked tile by tile as `[k][rows]`. Up to one tile of rows
 //! the sum is not blocked at all: a decode step reads each panel front to back.
 //!
-//! bf16 is widened in the tile's registers where there is one tile, which reads half the memory;
-//! with more tiles a block of a panel is widened once into scratch and multiplied as f32, so that
-//! prefill has f32's speed.
+//! bf16 is widened in the tile's registers, however many tiles there are: a shift and a mask for
+//! every 16 words, beside up to 28 multiply-adds. Widening a block of a panel once into scratch, for
+//! all tiles, lost wherever it was tried, to the memory traffic it adds.
 
 use std::ops::Range;
 
@@ -17,8 +17,9 @@ use super::super::table::{MAX_ROWS, Tile, Word};
 use super::Job;
 use crate::Precision;
 
-/// Inputs summed between two visits to Y: 64 KiB of a panel.
-const K_BLOCK: usize = 512;
+/// Inputs summed between two visits to Y: 128 KiB of a panel in f32. GPT-2 124M's width of 768 passes
+/// in one piece; 512 cost a second visit to Y and some 6 % of a prefill.
+const K_BLOCK: usize = 1024;
 
 /// One tile's sums.
 type Sums = [f32; MAX_ROWS * PANEL];
@@ -38,10 +39,9 @@ struct Block<'a> {
 
 impl Job<'_> {
     pub(super) fn need_floats(&self, m: usize, normed: usize) -> Need {
-        let k = self.w.weight.inputs();
-        let widens = self.w.weight.precision() == Precision::Bf16 && m > self.table.rows;
-        let widened = if widens { k.min(K_BLOCK) * PANEL } else { 0 };
-        Need { rows: normed.max(widened), packed: if m == 1 { 0 } else { m * k }, ..Need::default() }
+        // One row is its own packed form.
+        let packed = if m == 1 { 0 } else { m * self.w.weight.inputs() };
+        Need { rows: normed, packed, ..Need::default() }
     }
 
     /// The rows `block` times each run of panels.
@@ -51,56 +51,31 @@ impl Job<'_> {
         block: Range<usize>,
         panels: impl Iterator<Item = Range<usize>>,
     ) {
-        let tiles = block.len().div_ceil(self.table.rows);
-        let k_blocks = if tiles == 1 { 1 } else { self.w.weight.inputs().div_ceil(K_BLOCK) };
-        if block.len() == 1 {
-            // One row is its own packed form.
-            let row = self.prepare(&block, &mut scratch.rows);
-            self.sweep(row, &mut [], block, k_blocks, panels);
-        } else {
-            let rows = self.prepare(&block, &mut scratch.rows);
-            let a = pack(rows, block.len(), tiles, k_blocks, &mut scratch.packed);
-            // The prepared rows are done with: their memory takes the widened panels.
-            self.sweep(a, &mut scratch.rows, block, k_blocks, panels);
-        }
-    }
-
-    fn sweep(
-        &self,
-        a: &[f32],
-        widened: &mut [f32],
-        rows: Range<usize>,
-        k_blocks: usize,
-        panels: impl Iterator<Item = Range<usize>>,
-    ) {
-        let (k, m) = (self.w.weight.inputs(), rows.len());
+        let (k, m) = (self.w.weight.inputs(), block.len());
+        let tiles = m.div_ceil(self.table.rows);
+        let k_blocks = if tiles == 1 { 1 } else { k.div_ceil(K_BLOCK) };
+        let rows = self.prepare(&block, &mut scratch.rows);
+        let a = if m == 1 { rows } else { pack(rows, m, tiles, k_blocks, &mut scratch.packed) };
         let mut sums = [0.0; MAX_ROWS * PANEL];
         for run in panels {
             for k_block in 0..k_blocks {
                 let ks = piece(k, k_blocks, k_block);
                 for panel in run.clone() {
                     let a = &a[ks.start * m..ks.end * m];
-                    let block = Block { a, rows: rows.clone(), ks: ks.clone(), panel };
-                    self.panel(&block, widened, &mut sums);
+                    self.panel(&Block { a, rows: block.clone(), ks: ks.clone(), panel }, &mut sums);
                 }
             }
         }
     }
 
-    /// One block times one panel, in whichever form the panel is fastest.
-    fn panel(&self, block: &Block<'_>, widened: &mut [f32], sums: &mut Sums) {
-        let ks = &block.ks;
-        if self.w.weight.precision() == Precision::F32 {
-            let b = &self.w.weight.panel(block.panel)[ks.start * PANEL..ks.end * PANEL];
-            return self.tiles(self.table.tile, block, b, sums);
-        }
-        let words = &self.w.weight.words(block.panel)[ks.start * u32::WORDS..ks.end * u32::WORDS];
-        if block.rows.len() <= self.table.rows {
-            self.tiles(self.table.tile_bf16, block, words, sums);
-        } else {
-            let b = &mut widened[..ks.len() * PANEL];
-            (self.table.widen)(words, b);
+    fn panel(&self, block: &Block<'_>, sums: &mut Sums) {
+        let (ks, weight) = (&block.ks, &self.w.weight);
+        if weight.precision() == Precision::F32 {
+            let b = &weight.panel(block.panel)[ks.start * PANEL..ks.end * PANEL];
             self.tiles(self.table.tile, block, b, sums);
+        } else {
+            let b = &weight.words(block.panel)[ks.start * u32::WORDS..ks.end * u32::WORDS];
+            self.tiles(self.table.tile_bf16, block, b, sums);
         }
     }
 

@@ -21,7 +21,7 @@ use super::share::Shared;
 use super::table::Table;
 use crate::Precision;
 
-/// Rows prepared at a time. In f32 with the floats' blocks of inputs, 192 KiB of A. Fewer would
+/// Rows prepared at a time. In f32 with the floats' blocks of inputs, up to 384 KiB of A. Fewer would
 /// fetch the weights more often, more would leave threads without work at the end.
 const ROW_BLOCK: usize = 96;
 /// Rows per thread from which splitting rows beats splitting panels.
