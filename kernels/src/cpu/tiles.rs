@@ -7,7 +7,7 @@ use super::lanes::Lanes;
 use super::table::{PANEL, Tile, Word};
 
 /// Bytes ahead that a streaming tile asks for.
-pub(super) const AHEAD: usize = 4096;
+pub(super) const AHEAD: usize = 8192;
 
 /// How a row of the right operand comes into registers. Tiles of fewer than 32 columns are parts
 /// of a panel: part p of registers `0..NV` covers the columns that `column` says.
