@@ -7,7 +7,7 @@ mod forward;
 
 use std::borrow::Cow;
 
-use kernels::{Cpu, Isa, Linear, Packed};
+use kernels::{Cpu, Isa, Linear, Packed, Precision};
 
 use crate::generate::GenerateError;
 use crate::{Checkpoint, Config, Error};
@@ -196,13 +196,14 @@ impl<'a, E, F: FnMut(&str, &[usize]) -> Result<Cow<'a, [f32]>, E>> Source<'_, F>
 
     /// A Conv1D: weight `[k, n]`, bias `[n]`.
     fn linear(&mut self, name: &str, k: usize, n: usize) -> Result<Linear, E> {
-        let weight = Packed::from_kn(self.cpu, &self.get(&format!("{name}.weight"), &[k, n])?, k, n);
+        let weight =
+            Packed::from_kn(self.cpu, &self.get(&format!("{name}.weight"), &[k, n])?, k, n, Precision::F32);
         Ok(Linear { weight, bias: self.vector(&format!("{name}.bias"), &[n])? })
     }
 
     /// A token table or head `[v, c]`, without bias.
     fn head(&mut self, name: &str, v: usize, c: usize) -> Result<Linear, E> {
-        let weight = Packed::from_nk(self.cpu, &self.get(name, &[v, c])?, v, c);
+        let weight = Packed::from_nk(self.cpu, &self.get(name, &[v, c])?, v, c, Precision::F32);
         Ok(Linear { weight, bias: Vec::new() })
     }
 }
