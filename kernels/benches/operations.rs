@@ -1,4 +1,5 @@
-//! Each operation at GPT-2 124M's sizes, on every instruction set and on one and two threads.
+//! Each operation at GPT-2 124M's sizes, on every instruction set, on one and two threads, in every
+//! precision. How precisions compare is asked in turns by the bench `precisions`.
 //!
 //! Throughput is in bytes of weights or cache where memory is the limit and in floating-point
 //! operations ("elements") where arithmetic is. `limit/stream` reads memory and does nothing else:
@@ -8,7 +9,7 @@
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use kernels::{Buffer, Cpu, Input, Isa, KvCache, KvShape, Linear, Output, Packed, Span};
+use kernels::{Buffer, Cpu, Input, Isa, KvCache, KvShape, Linear, Output, Packed, Precision, Span};
 
 /// Bytes of weights that a cycle of one linear operation covers.
 const CYCLE: usize = 128 << 20;
@@ -44,33 +45,39 @@ fn stream(c: &mut Criterion) {
 
 fn linear(c: &mut Criterion) {
     for (name, k, n) in [("qkv", 768, 2304), ("inner_out", 3072, 768), ("head", 768, 50257)] {
-        let maker = Cpu::new(2, None).expect("two threads");
-        let weights: Vec<Linear> = (0..(CYCLE / (4 * k * n)).max(1))
-            .map(|_| Linear { weight: Packed::from_kn(&maker, &values(k * n), k, n), bias: vec![0.1; n] })
-            .collect();
-        let mut group = c.benchmark_group(format!("linear/{name}"));
-        for (path, cpu) in cpus() {
-            for m in [1, 8, 16, 128, 512] {
-                if n > 10_000 && m > 16 {
-                    continue;
-                }
-                let (x, mut y) = (values(m * k), vec![0.0; m * n]);
-                group.throughput(if m < 16 {
-                    Throughput::Bytes(weights[0].weight.bytes() as u64)
-                } else {
-                    Throughput::Elements(2 * (m * k * n) as u64)
-                });
-                let mut turn = weights.iter().cycle();
-                group.bench_function(BenchmarkId::new(&path, m), |b| {
-                    b.iter(|| {
-                        let w = turn.next().expect("a cycle");
-                        cpu.linear(Input::Rows(&x), w, &mut y, Output::Store);
-                    });
-                });
-            }
+        for precision in Precision::ALL {
+            products(c, &format!("linear/{name}/{precision}"), k, n, precision);
         }
-        group.finish();
     }
+}
+
+fn products(c: &mut Criterion, name: &str, k: usize, n: usize, precision: Precision) {
+    let maker = Cpu::new(2, None).expect("two threads");
+    let one = || Packed::from_kn(&maker, &values(k * n), k, n, precision);
+    let weights: Vec<Linear> =
+        (0..(CYCLE / one().bytes()).max(1)).map(|_| Linear { weight: one(), bias: vec![0.1; n] }).collect();
+    let mut group = c.benchmark_group(name);
+    for (path, cpu) in cpus() {
+        for m in [1, 8, 16, 128, 512] {
+            if n > 10_000 && m > 16 {
+                continue;
+            }
+            let (x, mut y) = (values(m * k), vec![0.0; m * n]);
+            group.throughput(if m < 16 {
+                Throughput::Bytes(weights[0].weight.bytes() as u64)
+            } else {
+                Throughput::Elements(2 * (m * k * n) as u64)
+            });
+            let mut turn = weights.iter().cycle();
+            group.bench_function(BenchmarkId::new(&path, m), |b| {
+                b.iter(|| {
+                    let w = turn.next().expect("a cycle");
+                    cpu.linear(Input::Rows(&x), w, &mut y, Output::Store);
+                });
+            });
+        }
+    }
+    group.finish();
 }
 
 fn attention(c: &mut Criterion) {

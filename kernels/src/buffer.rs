@@ -1,4 +1,4 @@
-//! Zeroed, aligned f32 memory for weights, caches and scratch.
+//! Zeroed, aligned memory for weights, caches and scratch: f32, or words of 32 bits.
 //!
 //! Large buffers are page-mapped and marked for huge pages: decode streams half a gigabyte per
 //! token, and 4 KiB pages would spend part of that bandwidth on address translation. Only whole
@@ -43,6 +43,19 @@ impl Buffer {
             Some(ptr) => Buffer { ptr, len },
             None => handle_alloc_error(layout),
         }
+    }
+
+    /// The same memory as 32-bit words: what is not f32 is kept in these.
+    pub fn words(&self) -> &[u32] {
+        // SAFETY: any bits are a u32 and an f32, the two have one size and alignment, and the
+        // slice is as long and as borrowed as the one it comes from.
+        unsafe { std::slice::from_raw_parts(self.ptr.as_ptr().cast(), self.len) }
+    }
+
+    /// The same memory as 32-bit words, to write.
+    pub fn words_mut(&mut self) -> &mut [u32] {
+        // SAFETY: as in `words`, and &mut self is exclusive.
+        unsafe { std::slice::from_raw_parts_mut(self.ptr.as_ptr().cast(), self.len) }
     }
 }
 
@@ -113,6 +126,13 @@ impl Drop for Buffer {
     }
 }
 
+impl Default for Buffer {
+    /// No memory at all.
+    fn default() -> Buffer {
+        Buffer::zeroed(0)
+    }
+}
+
 impl Deref for Buffer {
     type Target = [f32];
     fn deref(&self) -> &[f32] {
@@ -147,7 +167,9 @@ mod tests {
             if len > 0 {
                 assert_eq!(buffer.as_ptr().addr() % LINE, 0);
                 buffer[len - 1] = 1.0;
-                assert_eq!(buffer[len - 1], 1.0);
+                assert_eq!(buffer.words()[len - 1], 1.0f32.to_bits());
+                buffer.words_mut()[len - 1] = 2.0f32.to_bits();
+                assert_eq!(buffer[len - 1], 2.0);
             }
         }
     }

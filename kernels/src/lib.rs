@@ -1,15 +1,17 @@
-//! The numeric operations of GPT-2 in f32 on the CPU.
+//! The numeric operations of GPT-2 on the CPU, with weights in f32, bf16, int8 or int4.
 //!
-//! One packed weight layout ([`Packed`]) and one micro-kernel (a tile of rows times 32 columns)
-//! carry prefill, decode, small batches and attention alike. [`cpu::portable`] is the
-//! specification in plain loops; AVX2 and AVX-512 paths are chosen once, when [`Cpu`] is made,
-//! and are tested against it. Threads come from a [`Team`] whose size the caller states.
+//! One packed weight layout ([`Packed`]: panels of 32 columns, in any [`Precision`]) and tiles of
+//! rows times 32 columns carry prefill, decode, small batches and attention alike.
+//! [`cpu::portable`] and [`cpu::integers::portable`] are the specification in plain loops; AVX2 and
+//! AVX-512 paths are chosen once, when [`Cpu`] is made, and are tested against it. Threads come
+//! from a [`Team`] whose size the caller states.
 //!
 //! Invariant: nothing in here reads the environment, and no operation allocates once its scratch
 //! has grown to the sizes in use.
 
 mod buffer;
 pub mod cpu;
+mod precision;
 
 pub use buffer::Buffer;
 pub use cpu::attention::{KvCache, KvShape, Span};
@@ -18,3 +20,9 @@ pub use cpu::isa::Isa;
 pub use cpu::linear::{Input, Linear, Output};
 pub use cpu::pack::{PANEL, Packed};
 pub use cpu::pool::Team;
+pub use precision::{Precision, UnknownPrecision};
+
+/// The README's example is compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -9,7 +9,7 @@
 //!
 //! Nothing of size T x T is ever made, and nothing is copied when the sequence grows.
 
-use super::engine::{Cpu, Scratch};
+use super::engine::{Cpu, Need, Scratch};
 use super::pool::{Queue, piece};
 use super::share::Shared;
 use super::table::{MAX_ROWS, PANEL, Table, Tile};
@@ -145,7 +145,7 @@ impl Cpu {
         let queue = Queue::runs(pairs, threads);
         let (capacity, d) = (shape.padded_capacity(), shape.head_dim);
         if spans.iter().all(|span| span.rows == 1) {
-            self.run([capacity, d], |_, scratch| {
+            self.run(Need { rows: capacity, packed: d, ..Need::default() }, |_, scratch| {
                 while let Some(taken) = queue.take() {
                     for (span, head) in taken.map(of) {
                         job.store(span, head);
@@ -155,7 +155,7 @@ impl Cpu {
             });
             return;
         }
-        self.run([0, 0], |_, _| {
+        self.run(Need::default(), |_, _| {
             while let Some(taken) = queue.take() {
                 for (span, head) in taken.map(of) {
                     job.store(span, head);
@@ -165,7 +165,7 @@ impl Cpu {
         // The blocks of a pair in reverse: the last sees the most keys, so short ones come at the end.
         let blocks = spans.iter().map(|span| span.rows.div_ceil(PANEL)).max().unwrap_or(0);
         let queue = Queue::single(pairs * blocks);
-        self.run([capacity * PANEL, d * PANEL], |_, scratch| {
+        self.run(Need { rows: capacity * PANEL, packed: d * PANEL, ..Need::default() }, |_, scratch| {
             while let Some(taken) = queue.take() {
                 let (span, head) = of(taken.start / blocks);
                 let first = (blocks - 1 - taken.start % blocks) * PANEL;

@@ -4,8 +4,10 @@
 
 use std::arch::x86_64::*;
 
-use super::lanes::{self, Lanes, entry, table};
+use super::lanes::{self, Lanes, entry, recompiled, table, tile_entry};
+use super::portable;
 use super::table::{PANEL, Table, Tile};
+use super::tiles::{self, Right};
 
 /// Proof that this CPU runs AVX2 and FMA; made only by [`Avx2::detect`].
 #[derive(Clone, Copy)]
@@ -18,7 +20,7 @@ impl Avx2 {
 }
 
 #[derive(Clone, Copy)]
-struct F32x8(__m256);
+pub(super) struct F32x8(pub(super) __m256);
 
 // Each body is one intrinsic (or its obvious sequence); each is sound on a CPU with AVX2 and FMA.
 impl Lanes for F32x8 {
@@ -33,6 +35,16 @@ impl Lanes for F32x8 {
     unsafe fn store(self, at: *mut f32) {
         // SAFETY: as for `load`.
         unsafe { _mm256_storeu_ps(at, self.0) }
+    }
+    #[inline(always)]
+    unsafe fn widen(at: *const u32) -> [Self; 2] {
+        // SAFETY: 8 valid words and the CPU are the caller's promises.
+        unsafe {
+            let words = _mm256_loadu_si256(at.cast());
+            let high = _mm256_and_si256(words, _mm256_set1_epi32(0xFFFF_0000_u32.cast_signed()));
+            let low = _mm256_slli_epi32::<16>(words);
+            [F32x8(_mm256_castsi256_ps(low)), F32x8(_mm256_castsi256_ps(high))]
+        }
     }
     #[inline(always)]
     unsafe fn splat(x: f32) -> Self {
@@ -110,16 +122,16 @@ impl Lanes for F32x8 {
 /// # Safety
 /// AVX2, FMA, and a tile that passed `Tile::check`.
 #[inline(always)]
-unsafe fn tile(t: &Tile<'_>, c: &mut [f32], ldc: usize) {
+unsafe fn tile<W: Right<F32x8>>(t: &Tile<'_, W>, c: &mut [f32], ldc: usize) {
     macro_rules! halves {
         ($($m:literal),*) => {
-            // SAFETY: exactly the caller's promises; both halves lie within the 32 columns.
+            // SAFETY: exactly the caller's promises; both parts lie within the 32 columns.
             unsafe {
                 match t.rows {
-                    1 => lanes::tile::<F32x8, 1, 4, 2>(t, 0, c, ldc),
-                    2 => lanes::tile::<F32x8, 2, 4, 1>(t, 0, c, ldc),
-                    $($m => for first in [0, 16] {
-                        lanes::tile::<F32x8, $m, 2, 1>(t, first, c, ldc);
+                    1 => tiles::tile::<F32x8, W, 1, 4, 2>(t, 0, c, ldc),
+                    2 => tiles::tile::<F32x8, W, 2, 4, 1>(t, 0, c, ldc),
+                    $($m => for part in [0, 1] {
+                        tiles::tile::<F32x8, W, $m, 2, 1>(t, part, c, ldc);
                     },)*
                     rows => unreachable!("a checked tile of {rows} rows"),
                 }

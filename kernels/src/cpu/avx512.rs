@@ -1,12 +1,14 @@
 //! AVX-512F: tiles of up to 14 rows by two 512-bit registers.
 //!
 //! 14 x 2 sums, two registers of B and one broadcast fill 31 of the 32 registers. Fewer rows keep
-//! several sums per element, see [`lanes::tile`].
+//! several sums per element, see [`tiles::tile`].
 
 use std::arch::x86_64::*;
 
-use super::lanes::{self, Lanes, entry, table};
+use super::lanes::{self, Lanes, entry, recompiled, table, tile_entry};
+use super::portable;
 use super::table::{PANEL, Table, Tile};
+use super::tiles::{self, Right};
 
 /// Proof that this CPU runs AVX-512F; made only by [`Avx512::detect`].
 #[derive(Clone, Copy)]
@@ -19,7 +21,7 @@ impl Avx512 {
 }
 
 #[derive(Clone, Copy)]
-struct F32x16(__m512);
+pub(super) struct F32x16(pub(super) __m512);
 
 // Each body is one intrinsic (or its obvious sequence); each is sound on a CPU with AVX-512F.
 impl Lanes for F32x16 {
@@ -34,6 +36,16 @@ impl Lanes for F32x16 {
     unsafe fn store(self, at: *mut f32) {
         // SAFETY: as for `load`.
         unsafe { _mm512_storeu_ps(at, self.0) }
+    }
+    #[inline(always)]
+    unsafe fn widen(at: *const u32) -> [Self; 2] {
+        // SAFETY: 16 valid words and the CPU are the caller's promises.
+        unsafe {
+            let words = _mm512_loadu_si512(at.cast());
+            let high = _mm512_and_si512(words, _mm512_set1_epi32(0xFFFF_0000_u32.cast_signed()));
+            let low = _mm512_slli_epi32::<16>(words);
+            [F32x16(_mm512_castsi512_ps(low)), F32x16(_mm512_castsi512_ps(high))]
+        }
     }
     #[inline(always)]
     unsafe fn splat(x: f32) -> Self {
@@ -100,13 +112,13 @@ impl Lanes for F32x16 {
 /// # Safety
 /// AVX-512F, and a tile that passed `Tile::check`.
 #[inline(always)]
-unsafe fn tile(t: &Tile<'_>, c: &mut [f32], ldc: usize) {
+unsafe fn tile<W: Right<F32x16>>(t: &Tile<'_, W>, c: &mut [f32], ldc: usize) {
     macro_rules! rows {
         ($($m:literal x $u:literal),*) => {
             // SAFETY: exactly the caller's promises.
             unsafe {
                 match t.rows {
-                    $($m => lanes::tile::<F32x16, $m, 2, $u>(t, 0, c, ldc),)*
+                    $($m => tiles::tile::<F32x16, W, $m, 2, $u>(t, 0, c, ldc),)*
                     rows => unreachable!("a checked tile of {rows} rows"),
                 }
             }

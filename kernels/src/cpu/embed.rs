@@ -1,6 +1,6 @@
 //! Token and position embeddings, read out of the packed token table.
 
-use super::engine::Cpu;
+use super::engine::{Cpu, Need};
 use super::pack::Packed;
 use super::pool::piece;
 use super::share::Shared;
@@ -17,7 +17,7 @@ impl Cpu {
         assert_eq!(out.len(), at.len() * c, "output of {} x {c}", at.len());
         let out = Shared::new(out);
         let threads = self.threads().min(at.len());
-        self.run([0, 0], |thread, _| {
+        self.run(Need::default(), |thread, _| {
             if thread >= threads {
                 return;
             }

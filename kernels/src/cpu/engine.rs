@@ -3,9 +3,11 @@
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use super::integers::Integers;
 use super::isa::Isa;
 use super::pool::Team;
 use super::table::Table;
+use crate::{Buffer, Precision};
 
 /// Why a [`Cpu`] could not be made.
 #[derive(Debug)]
@@ -47,19 +49,41 @@ impl std::error::Error for CpuError {
 pub struct Cpu {
     isa: Isa,
     table: &'static Table,
+    integers: &'static Integers,
     team: Team,
     scratch: Vec<Mutex<Scratch>>,
-    /// Floats every thread's scratch holds at least: rows, packed.
-    reserved: [AtomicUsize; 2],
+    /// What every thread's scratch holds at least, in the order of `Need::sizes`.
+    reserved: [AtomicUsize; 4],
 }
 
-/// One thread's working memory; it grows to the largest operation and stays.
+/// One thread's working memory; it grows to the largest operation and stays. What registers are
+/// loaded from lies on cache lines: a panel widened to f32 would else cost two lines a load.
 #[derive(Default)]
 pub(crate) struct Scratch {
-    /// Rows made ready for a product: normalised rows, or attention scores.
-    pub(crate) rows: Vec<f32>,
-    /// The left operand, repacked.
-    pub(crate) packed: Vec<f32>,
+    /// Rows made ready for a product: normalised rows, attention scores, or weights on their way
+    /// from or to another precision.
+    pub(crate) rows: Buffer,
+    /// The left operand, repacked, or the scales of its rows.
+    pub(crate) packed: Buffer,
+    /// The left operand in words of four activations.
+    pub(crate) words: Vec<i32>,
+    /// One row of activations.
+    pub(crate) bytes: Vec<i8>,
+}
+
+/// Elements an operation needs of each part of a [`Scratch`].
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Need {
+    pub(crate) rows: usize,
+    pub(crate) packed: usize,
+    pub(crate) words: usize,
+    pub(crate) bytes: usize,
+}
+
+impl Need {
+    fn sizes(self) -> [usize; 4] {
+        [self.rows, self.packed, self.words, self.bytes]
+    }
 }
 
 impl Cpu {
@@ -73,7 +97,8 @@ impl Cpu {
         let table = isa.table().ok_or(CpuError::NoIsa { asked: isa, best })?;
         let team = Team::new(threads).map_err(CpuError::NoThread)?;
         let scratch = (0..team.size()).map(|_| Mutex::default()).collect();
-        Ok(Cpu { isa, table, team, scratch, reserved: Default::default() })
+        let integers = Integers::of(isa);
+        Ok(Cpu { isa, table, integers, team, scratch, reserved: Default::default() })
     }
 
     /// The instruction set in use.
@@ -91,12 +116,26 @@ impl Cpu {
         self.table
     }
 
+    /// The single-threaded kernels on whole numbers in use.
+    pub fn integers(&self) -> &'static Integers {
+        self.integers
+    }
+
+    /// The name of the path that products with weights in `precision` take, for a record: `avx512`,
+    /// `avx512-vnni`.
+    pub fn path(&self, precision: Precision) -> &'static str {
+        match precision {
+            Precision::F32 | Precision::Bf16 => self.isa.name(),
+            Precision::Int8 | Precision::Int4 => self.integers.name,
+        }
+    }
+
     /// Runs `f(thread, its scratch)` on every thread of the team, each scratch holding at least
-    /// `rows` and `packed` floats. Whoever turns out to do the work, all have grown alike, so an
-    /// operation repeated at the same or a smaller size allocates nothing.
-    pub(crate) fn run(&self, need: [usize; 2], f: impl Fn(usize, &mut Scratch) + Sync) {
+    /// `need`. Whoever turns out to do the work, all have grown alike, so an operation repeated at
+    /// the same or a smaller size allocates nothing.
+    pub(crate) fn run(&self, need: Need, f: impl Fn(usize, &mut Scratch) + Sync) {
         let short = |(need, held): (usize, &AtomicUsize)| held.fetch_max(need, Relaxed) < need;
-        if need.into_iter().zip(&self.reserved).filter(|&pair| short(pair)).count() > 0 {
+        if need.sizes().into_iter().zip(&self.reserved).filter(|&pair| short(pair)).count() > 0 {
             for thread in 0..self.threads() {
                 self.scratch(thread).grow(need);
             }
@@ -116,11 +155,17 @@ impl Cpu {
 }
 
 impl Scratch {
-    fn grow(&mut self, [rows, packed]: [usize; 2]) {
-        for (held, need) in [(&mut self.rows, rows), (&mut self.packed, packed)] {
+    fn grow(&mut self, need: Need) {
+        for (held, need) in [(&mut self.rows, need.rows), (&mut self.packed, need.packed)] {
             if held.len() < need {
-                held.resize(need, 0.0);
+                *held = Buffer::zeroed(need);
             }
+        }
+        if self.words.len() < need.words {
+            self.words.resize(need.words, 0);
+        }
+        if self.bytes.len() < need.bytes {
+            self.bytes.resize(need.bytes, 0);
         }
     }
 }

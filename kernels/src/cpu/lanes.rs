@@ -8,17 +8,19 @@
 //! relative error is below 2e-7 on [-87.3, 88.3] (checked exhaustively enough in tests). Below
 //! that range it gives 1.2e-38, which every sum here absorbs.
 
-use super::table::{PANEL, Tile};
+use super::table::PANEL;
 
 /// A register of `N` floats.
 ///
 /// # Safety
 /// Every function needs a CPU with the implementor's instruction set; `load` and `store` need `N`
-/// valid floats at the address.
+/// valid floats at the address, `widen` `N` valid words.
 pub(super) trait Lanes: Copy {
     const N: usize;
     unsafe fn load(at: *const f32) -> Self;
     unsafe fn store(self, at: *mut f32);
+    /// `N` pairs of bf16: the low halves, the high halves.
+    unsafe fn widen(at: *const u32) -> [Self; 2];
     unsafe fn splat(x: f32) -> Self;
     unsafe fn add(self, b: Self) -> Self;
     unsafe fn sub(self, b: Self) -> Self;
@@ -34,92 +36,6 @@ pub(super) trait Lanes: Copy {
     unsafe fn pow2(self) -> Self;
     unsafe fn sum(self) -> f32;
     unsafe fn largest(self) -> f32;
-}
-
-/// Bytes ahead that a streaming tile asks for.
-const AHEAD: usize = 4096;
-
-/// A tile of `M` rows by `NV` registers, `U` sums in flight per element.
-///
-/// A tile of few rows has too few independent sums to hide the latency of a multiply-add, so it
-/// keeps `U` of them, for k = 0..U mod U, and it reads B faster than the prefetcher alone brings
-/// it, so it asks ahead.
-///
-/// # Safety
-/// The CPU has V's instruction set; A, B and C are valid for the tile as `Tile::check` says.
-#[inline(always)]
-pub(super) unsafe fn tile<V: Lanes, const M: usize, const NV: usize, const U: usize>(
-    t: &Tile<'_>,
-    first: usize,
-    c: &mut [f32],
-    ldc: usize,
-) {
-    // SAFETY: `check` at the table's door proved (k-1)*lda + M <= a.len(),
-    // (k-1)*ldb + 32 <= b.len() and (M-1)*ldc + 32 <= c.len(); `first + NV * N <= 32`. A prefetch
-    // may name any address. The CPU is the caller's promise.
-    unsafe {
-        let (mut a, mut b) = (t.a.as_ptr(), t.b.as_ptr().wrapping_add(first));
-        let mut sums = [[[V::splat(0.0); NV]; M]; U];
-        for _ in 0..t.k / U {
-            for sums in &mut sums {
-                if M <= 8 {
-                    prefetch(b.wrapping_byte_add(AHEAD));
-                    if NV * V::N > 16 {
-                        prefetch(b.wrapping_byte_add(AHEAD + 64));
-                    }
-                }
-                step::<V, M, NV>(a, b, sums);
-                a = a.wrapping_add(t.lda);
-                b = b.wrapping_add(t.ldb);
-            }
-        }
-        for _ in 0..t.k % U {
-            step::<V, M, NV>(a, b, &mut sums[0]);
-            a = a.wrapping_add(t.lda);
-            b = b.wrapping_add(t.ldb);
-        }
-        for m in 0..M {
-            for j in 0..NV {
-                let mut sum = sums[0][m][j];
-                for other in &sums[1..] {
-                    sum = sum.add(other[m][j]);
-                }
-                sum.store(c.as_mut_ptr().add(m * ldc + first + j * V::N));
-            }
-        }
-    }
-}
-
-/// Adds one k to the sums.
-///
-/// # Safety
-/// As [`tile`]: `M` floats at `a`, `NV * N` at `b`.
-#[inline(always)]
-unsafe fn step<V: Lanes, const M: usize, const NV: usize>(
-    a: *const f32,
-    b: *const f32,
-    sums: &mut [[V; NV]; M],
-) {
-    // SAFETY: the caller's promise, word for word.
-    unsafe {
-        let mut right = [V::splat(0.0); NV];
-        for (j, r) in right.iter_mut().enumerate() {
-            *r = V::load(b.add(j * V::N));
-        }
-        for (m, row) in sums.iter_mut().enumerate() {
-            let left = V::splat(*a.add(m));
-            for (sum, &r) in row.iter_mut().zip(&right) {
-                *sum = left.fma(r, *sum);
-            }
-        }
-    }
-}
-
-#[inline(always)]
-fn prefetch(at: *const f32) {
-    use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-    // SAFETY: a prefetch is a hint; it never faults, whatever the address.
-    unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) };
 }
 
 /// `e^x`, see the head of this file.
@@ -296,27 +212,13 @@ macro_rules! table {
     ($token:ident, $lanes:ty, $features:literal, $rows:literal, $tile:path) => {
         static TABLE: Table = Table {
             rows: $rows,
-            tile: |t: Tile<'_>, c: &mut [f32], ldc: usize| {
-                #[target_feature(enable = $features)]
-                fn kernel(t: &Tile<'_>, c: &mut [f32], ldc: usize) {
-                    // SAFETY: the features are enabled here; the lengths were checked below.
-                    unsafe { $tile(t, c, ldc) }
-                }
-                t.check($rows, c, ldc);
-                // SAFETY: TABLE leaves this file only through a token, made only by `detect`.
-                unsafe { kernel(&t, c, ldc) }
-            },
-            add: |y: &mut [f32], x: &[f32]| {
-                #[target_feature(enable = $features)]
-                fn kernel(y: &mut [f32], x: &[f32]) {
-                    for (y, x) in y.iter_mut().zip(x) {
-                        *y += x;
-                    }
-                }
-                assert_eq!(y.len(), x.len());
-                // SAFETY: as above.
-                unsafe { kernel(y, x) }
-            },
+            tile: tile_entry!($features, $rows, $tile, f32),
+            tile_bf16: tile_entry!($features, $rows, $tile, u32),
+    widen: recompiled!($features, portable::widen, (words: &[u32], out: &mut [f32])),
+    narrow: recompiled!($features, portable::narrow, (rows: &[f32], words: &mut [u32])),
+    finish: recompiled!($features, portable::finish,
+                (sums: &[f32], scale: f32, bias: &[f32], keep: bool, y: &mut [f32])),
+    add: recompiled!($features, portable::add, (y: &mut [f32], x: &[f32])),
     gelu: entry!($lanes, $features, gelu(x: &mut [f32])),
     layernorm: entry!($lanes, $features,
                 layernorm(x: &[f32], gain: &[f32], bias: &[f32], eps: f32, out: &mut [f32])),
@@ -336,6 +238,21 @@ macro_rules! table {
     };
 }
 
+macro_rules! tile_entry {
+    ($features:literal, $rows:literal, $tile:path, $word:ty) => {
+        |t: Tile<'_, $word>, c: &mut [f32], ldc: usize| {
+            #[target_feature(enable = $features)]
+            fn kernel(t: &Tile<'_, $word>, c: &mut [f32], ldc: usize) {
+                // SAFETY: the features are enabled here; the lengths were checked below.
+                unsafe { $tile(t, c, ldc) }
+            }
+            t.check($rows, c, ldc);
+            // SAFETY: TABLE leaves its file only through a token, made only by `detect`.
+            unsafe { kernel(&t, c, ldc) }
+        }
+    };
+}
+
 macro_rules! entry {
     ($lanes:ty, $features:literal, $name:ident($($arg:ident: $ty:ty),*) $(-> $out:ty)?) => {
         |$($arg: $ty),*| {
@@ -350,4 +267,19 @@ macro_rules! entry {
     };
 }
 
-pub(super) use {entry, table};
+/// A portable loop of plain arithmetic, compiled again for `$features`: the same results in wider
+/// registers.
+macro_rules! recompiled {
+    ($features:literal, $loop:path, ($($arg:ident: $ty:ty),*) $(-> $out:ty)?) => {
+        |$($arg: $ty),*| {
+            #[target_feature(enable = $features)]
+            fn kernel($($arg: $ty),*) $(-> $out)? {
+                $loop($($arg),*)
+            }
+            // SAFETY: the table leaves its file only through a token, made only by `detect`.
+            unsafe { kernel($($arg),*) }
+        }
+    };
+}
+
+pub(super) use {entry, recompiled, table, tile_entry};

@@ -1,13 +1,15 @@
 //! CPU operations: a table of unit kernels per instruction set, and the threaded drivers above it.
 //!
 //! Layers, callers first: [`engine`] (what a model calls) over [`linear`] and [`attention`]
-//! (partitioning and blocking) over a [`table::Table`] of single-threaded kernels, which
-//! [`portable`], `avx2` and `avx512` fill. The two vector paths share their formulas through
-//! `lanes`; `portable` is written apart from them so that it can check them.
+//! (partitioning and blocking) over tables of single-threaded kernels: [`table::Table`] on floats,
+//! which [`portable`], `avx2` and `avx512` fill, and [`integers::Integers`] on whole numbers. The
+//! two vector paths share their formulas through `lanes` and `tiles`; `portable` is written apart
+//! from them so that it can check them.
 
 pub mod attention;
 mod embed;
 pub mod engine;
+pub mod integers;
 pub mod isa;
 pub mod linear;
 pub mod pack;
@@ -21,6 +23,8 @@ mod avx2;
 mod avx512;
 #[cfg(target_arch = "x86_64")]
 mod lanes;
+#[cfg(target_arch = "x86_64")]
+mod tiles;
 
 mod denormals;
 mod share;

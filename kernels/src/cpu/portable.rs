@@ -3,17 +3,43 @@
 //! Slow on purpose nowhere, clever nowhere. The vector paths are tested against this file, and it
 //! is what runs on a machine without them.
 
-use super::table::{MAX_ROWS, PANEL, Table, Tile};
+use super::table::{MAX_ROWS, PANEL, Table, Tile, Word};
+
+/// Word j of 16 holds column j in its low half and column j + 16 in its high half.
+const HALF: usize = PANEL / 2;
 
 /// The portable kernels.
-pub static TABLE: Table =
-    Table { rows: 8, tile, gelu, add, layernorm, softmax, softmax_columns, argmax, log_sum_exp };
+pub static TABLE: Table = Table {
+    rows: 8,
+    tile,
+    tile_bf16,
+    widen,
+    narrow,
+    finish,
+    gelu,
+    add,
+    layernorm,
+    softmax,
+    softmax_columns,
+    argmax,
+    log_sum_exp,
+};
 
 fn tile(t: Tile<'_>, c: &mut [f32], ldc: usize) {
+    product(t, |row, b| b.copy_from_slice(row), c, ldc);
+}
+
+fn tile_bf16(t: Tile<'_, u32>, c: &mut [f32], ldc: usize) {
+    product(t, widen, c, ldc);
+}
+
+/// The tile product over rows of B that `read` turns into floats.
+fn product<W: Word>(t: Tile<'_, W>, read: impl Fn(&[W], &mut [f32]), c: &mut [f32], ldc: usize) {
     t.check(TABLE.rows, c, ldc);
     let mut sums = [[0.0f32; PANEL]; MAX_ROWS];
+    let mut b = [0.0; PANEL];
     for k in 0..t.k {
-        let b = &t.b[k * t.ldb..][..PANEL];
+        read(&t.b[k * t.ldb..][..W::WORDS], &mut b);
         for (m, row) in sums[..t.rows].iter_mut().enumerate() {
             let a = t.a[k * t.lda + m];
             for n in 0..PANEL {
@@ -26,6 +52,38 @@ fn tile(t: Tile<'_>, c: &mut [f32], ldc: usize) {
     }
 }
 
+/// A bf16 is the upper half of the f32 with the same value.
+#[inline(always)]
+pub(super) fn widen(words: &[u32], out: &mut [f32]) {
+    assert_eq!(words.len() * 2, out.len());
+    for (words, out) in words.chunks_exact(HALF).zip(out.chunks_exact_mut(PANEL)) {
+        for j in 0..HALF {
+            out[j] = f32::from_bits(words[j] << 16);
+            out[j + HALF] = f32::from_bits(words[j] & 0xFFFF_0000);
+        }
+    }
+}
+
+#[inline(always)]
+pub(super) fn narrow(rows: &[f32], words: &mut [u32]) {
+    assert_eq!(words.len() * 2, rows.len());
+    for (row, words) in rows.chunks_exact(PANEL).zip(words.chunks_exact_mut(HALF)) {
+        for j in 0..HALF {
+            words[j] = bf16(row[j]) | bf16(row[j + HALF]) << 16;
+        }
+    }
+}
+
+/// The nearest bf16, of two equally near ones the even; beyond the largest it is infinite. A NaN
+/// stays one: its quiet bit is set, since the bits that made it a NaN may be cut off.
+#[inline(always)]
+pub(super) fn bf16(x: f32) -> u32 {
+    let bits = x.to_bits();
+    // Half of the unit that remains, less one where that unit is even, carries into it.
+    let rounded = bits.wrapping_add(0x7FFF + (bits >> 16 & 1)) >> 16;
+    if x.is_nan() { bits >> 16 | 0x40 } else { rounded }
+}
+
 fn gelu(x: &mut [f32]) {
     const SQRT_2_OVER_PI: f32 = 0.797_884_6;
     for v in x {
@@ -34,7 +92,31 @@ fn gelu(x: &mut [f32]) {
     }
 }
 
-fn add(y: &mut [f32], x: &[f32]) {
+#[inline(always)]
+pub(super) fn finish(sums: &[f32], scale: f32, bias: &[f32], keep: bool, y: &mut [f32]) {
+    assert!(sums.len() >= y.len() && bias.len() == y.len());
+    into(sums.iter().map(|sum| sum * scale), bias, keep, y);
+}
+
+/// Takes scaled sums into a row. A whole panel's width is known to the compiler, and is the rule.
+#[inline(always)]
+pub(super) fn into(sums: impl Iterator<Item = f32>, bias: &[f32], keep: bool, y: &mut [f32]) {
+    if let (Ok(y), Ok(bias)) = (<&mut [f32; PANEL]>::try_from(&mut *y), <&[f32; PANEL]>::try_from(bias)) {
+        return each(sums, bias, keep, y);
+    }
+    each(sums, bias, keep, y);
+}
+
+#[inline(always)]
+fn each(sums: impl Iterator<Item = f32>, bias: &[f32], keep: bool, y: &mut [f32]) {
+    for ((y, sum), bias) in y.iter_mut().zip(sums).zip(bias) {
+        let sum = sum + bias;
+        *y = if keep { *y + sum } else { sum };
+    }
+}
+
+#[inline(always)]
+pub(super) fn add(y: &mut [f32], x: &[f32]) {
     assert_eq!(y.len(), x.len());
     for (y, x) in y.iter_mut().zip(x) {
         *y += x;

@@ -1,7 +1,9 @@
-//! The single-threaded kernels every instruction set provides, as one table of functions.
+//! The single-threaded float kernels every instruction set provides, as one table of functions.
 //!
 //! A driver picks the table once and never asks again. Each entry checks its slice lengths at the
-//! door, so the table is safe to call whatever the arguments.
+//! door, so the table is safe to call whatever the arguments. The kernels on whole numbers have a
+//! table of their own, [`Integers`](super::integers::Integers): which CPU has them is another
+//! question.
 
 /// Columns of one weight panel and of one tile: two AVX-512 registers, four AVX2 registers.
 pub const PANEL: usize = 32;
@@ -9,16 +11,34 @@ pub const PANEL: usize = 32;
 /// The largest number of rows any table's tile takes.
 pub const MAX_ROWS: usize = 14;
 
-/// One tile product, `C[m][n] = sum_k A[k*lda + m] * B[k*ldb + n]` for n in 0..32.
+/// What a right operand is stored in: [`PANEL`] columns are `WORDS` of these.
+pub trait Word: Copy {
+    /// Words in one row of a panel.
+    const WORDS: usize;
+}
+
+/// One column each.
+impl Word for f32 {
+    const WORDS: usize = PANEL;
+}
+
+/// Two bf16: word j of 16 holds column j in its low half and column j + 16 in its high half, so
+/// that a shift and a mask widen a register of words to two registers of neighbouring columns.
+impl Word for u32 {
+    const WORDS: usize = PANEL / 2;
+}
+
+/// One tile product, `C[m][n] = sum_k A[k*lda + m] * B[k*ldb + n]` for n in 0..32, B in f32 or in
+/// pairs of bf16.
 #[derive(Clone, Copy, Debug)]
-pub struct Tile<'a> {
+pub struct Tile<'a, W = f32> {
     /// Left operand, column by column: `[k][lda]`, the first `rows` of each used.
     pub a: &'a [f32],
     /// Floats from one k to the next in `a`.
     pub lda: usize,
-    /// Right operand, row by row: `[k][ldb]`, the first 32 of each used.
-    pub b: &'a [f32],
-    /// Floats from one k to the next in `b`.
+    /// Right operand, row by row: `[k][ldb]`, the first [`Word::WORDS`] of each used.
+    pub b: &'a [W],
+    /// Words from one k to the next in `b`.
     pub ldb: usize,
     /// Length of the sum.
     pub k: usize,
@@ -26,14 +46,14 @@ pub struct Tile<'a> {
     pub rows: usize,
 }
 
-impl Tile<'_> {
+impl<W: Word> Tile<'_, W> {
     /// Panics unless every element the tile reads and writes lies inside its slices.
     pub(crate) fn check(&self, rows_max: usize, c: &[f32], ldc: usize) {
         assert!((1..=rows_max).contains(&self.rows), "tile of {} rows", self.rows);
         assert!(c.len() >= (self.rows - 1) * ldc + PANEL, "tile output too short");
         if self.k > 0 {
             assert!(self.a.len() >= (self.k - 1) * self.lda + self.rows, "tile operand A too short");
-            assert!(self.b.len() >= (self.k - 1) * self.ldb + PANEL, "tile operand B too short");
+            assert!(self.b.len() >= (self.k - 1) * self.ldb + W::WORDS, "tile operand B too short");
         }
     }
 }
@@ -43,12 +63,21 @@ pub type LayerNorm = fn(x: &[f32], gain: &[f32], bias: &[f32], eps: f32, out: &m
 
 /// The kernels of one instruction set.
 pub struct Table {
-    /// Most rows `tile` takes at once.
+    /// Most rows `tile` and `tile_bf16` take at once.
     pub rows: usize,
     /// The tile product into `c` (row stride `ldc`), overwriting 32 columns of `rows` rows.
     pub tile: fn(tile: Tile<'_>, c: &mut [f32], ldc: usize),
+    /// The same with B in bf16.
+    pub tile_bf16: fn(tile: Tile<'_, u32>, c: &mut [f32], ldc: usize),
+    /// Rows of 16 words of bf16 pairs to rows of 32 floats.
+    pub widen: fn(words: &[u32], out: &mut [f32]),
+    /// Back again, each to the nearest bf16 (of two equally near the even one; NaN stays NaN).
+    pub narrow: fn(rows: &[f32], words: &mut [u32]),
     /// `x = gelu_new(x) = x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))`.
     pub gelu: fn(x: &mut [f32]),
+    /// `y = scale sums + bias`, or that added to `y` where `keep` says so; up to 32 columns, `sums`
+    /// at least as long as `y`, `bias` equally long.
+    pub finish: fn(sums: &[f32], scale: f32, bias: &[f32], keep: bool, y: &mut [f32]),
     /// `y += x`, equal lengths.
     pub add: fn(y: &mut [f32], x: &[f32]),
     /// `out = (x - mean) / sqrt(var + eps) * gain + bias`, the variance over the row, biased.

@@ -1,0 +1,84 @@
+//! In which numbers a weight matrix is kept.
+//!
+//! A [`Packed`](crate::Packed) matrix carries its precision, and every operation looks there: one
+//! model may mix them. What each costs in accuracy and saves in bytes: the crate's README.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// The numbers a weight matrix is kept in. Inputs, outputs, biases and sums of the whole are f32
+/// throughout.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Precision {
+    /// 4 bytes a weight, as given.
+    #[default]
+    F32,
+    /// 2 bytes a weight, rounded to nearest even; products and sums in f32.
+    Bf16,
+    /// 1 byte a weight and a scale per output; inputs rounded to 8 bits with a scale per row; exact
+    /// integer sums.
+    Int8,
+    /// 4.5 bits a weight: 4 and a bf16 scale per output and 32 inputs; inputs as for `Int8`;
+    /// integer sums within the 32, f32 across.
+    Int4,
+}
+
+impl Precision {
+    /// All precisions, widest first.
+    pub const ALL: [Precision; 4] = [Precision::F32, Precision::Bf16, Precision::Int8, Precision::Int4];
+
+    /// The name used in identities and on command lines.
+    pub fn name(self) -> &'static str {
+        match self {
+            Precision::F32 => "f32",
+            Precision::Bf16 => "bf16",
+            Precision::Int8 => "int8",
+            Precision::Int4 => "int4",
+        }
+    }
+}
+
+impl fmt::Display for Precision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// A name that is no [`Precision`]'s.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnknownPrecision(pub String);
+
+impl fmt::Display for UnknownPrecision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d] = Precision::ALL;
+        write!(f, "unknown precision `{}`: use {a}, {b}, {c} or {d}", self.0)
+    }
+}
+
+impl std::error::Error for UnknownPrecision {}
+
+impl FromStr for Precision {
+    type Err = UnknownPrecision;
+
+    fn from_str(name: &str) -> Result<Precision, UnknownPrecision> {
+        let found = Precision::ALL.into_iter().find(|precision| precision.name() == name);
+        found.ok_or_else(|| UnknownPrecision(name.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_back_and_others_refused_with_the_choice() {
+        for precision in Precision::ALL {
+            assert_eq!(precision.to_string().parse(), Ok(precision));
+        }
+        assert_eq!(format!("{:>5}|", Precision::Int8), " int8|");
+        for wrong in ["", "F32", "fp16", "int8 "] {
+            let error = wrong.parse::<Precision>().unwrap_err().to_string();
+            assert_eq!(error, format!("unknown precision `{wrong}`: use f32, bf16, int8 or int4"));
+        }
+    }
+}
