@@ -1,12 +1,12 @@
 //! `assay cmp A B`: the pure half. One record in, one ratio a workload out, as a table or as JSON.
 //!
 //! Every ratio is time(b) / time(a): above 1, a is faster. What makes two engines unlike is said
-//! beside the ratios, and where their precision differs there are none.
+//! beside the ratios, another precision first: whoever asks for these two has asked for that.
 
 use crate::glob::matches_glob;
 use crate::record::Record;
 use crate::spec::{Metric, Workload};
-use crate::summary::{Clock, Ratio, Side, View, unequal};
+use crate::summary::{Clock, Ratio, Side, View, overspent};
 use serde::Serialize;
 
 /// Everything `assay cmp` has to say.
@@ -25,7 +25,7 @@ pub struct Comparison {
     pub missing: Vec<String>,
 }
 
-/// The ratios of every workload that both did and `filter` admits; none where precision differs.
+/// The ratios of every workload that both did and `filter` admits.
 /// A filter is a glob where it has a `*`, else a part of the name; empty admits all.
 pub fn compare(record: &Record, a: &str, b: &str, filter: &str) -> Vec<Ratio> {
     compare_fully(record, a, b, filter).ratios
@@ -40,16 +40,12 @@ pub fn compare_fully(record: &Record, a: &str, b: &str, filter: &str) -> Compari
         if !asked(a) && !asked(b) {
             continue;
         }
-        let (refusal, remarks) = unequal(&view, Side { engine: a, workload }, Side { engine: b, workload });
-        if let Some(refusal) = refusal {
-            seen.notes = vec![refusal];
-            return seen;
-        }
         match view.ratio(&workload.name, Metric::Time, a, b) {
             Ok(ratio) => {
                 seen.ratios.push(ratio);
-                seen.notes.extend(remarks);
-                seen.ratios.extend(token_ratio(&view, workload, a, b));
+                let [a, b] = [a, b].map(|engine| Side { engine, workload });
+                seen.notes.extend(overspent(&view, a, b));
+                seen.ratios.extend(token_ratio(&view, workload, a.engine, b.engine));
             }
             Err(reason) => seen.missing.push(reason),
         }
@@ -89,6 +85,9 @@ impl Comparison {
         } else {
             text.push_str(&aligned(&lines));
         }
+        if let Some(ratio) = self.ratios.iter().find(|ratio| !ratio.precisions.is_empty()) {
+            text.push_str(&format!("precisions differ: {}\n", ratio.precisions));
+        }
         for note in &self.notes {
             text.push_str(&format!("note: {note}\n"));
         }
@@ -98,7 +97,7 @@ impl Comparison {
         text
     }
 
-    /// For programs: the list of ratios, {workload, metric, clock, a, b, ratio, lo, hi, n, floor}.
+    /// For programs: the list of ratios, {workload, metric, clock, a, b, precisions, ratio, lo, hi, n, floor}.
     /// Ends with a newline.
     pub fn json(&self) -> Result<String, serde_json::Error> {
         serde_json::to_string_pretty(&self.ratios).map(|text| text + "\n")
@@ -170,7 +169,7 @@ mod tests {
         let seen = compare_fully(&story(), "native/cpu-f32", "libtorch/cpu-f32", "prefill");
         let list: serde_json::Value = serde_json::from_str(&seen.json().unwrap()).unwrap();
         let keys: Vec<_> = list[0].as_object().unwrap().keys().cloned().collect();
-        let mut promised = ["workload", "metric", "clock", "a", "b", "ratio", "lo", "hi", "n", "floor"];
+        let mut promised = ["workload", "metric", "clock", "a", "b", "precisions", "ratio", "lo", "hi", "n", "floor"];
         promised.sort_unstable();
         assert_eq!(keys, promised);
         assert_eq!(list[0]["clock"], "wall");
@@ -190,13 +189,16 @@ mod tests {
     }
 
     #[test]
-    fn unequal_precision_is_refused() {
+    fn unequal_precision_is_said() {
         let scene = Scene::default()
             .workload("prefill/8", Task::Prefill { tokens: 8, batch: 1 }, 1)
             .engine("a/f32", &[("prefill/8", 1e6)])
             .engine("b/int8", &[("prefill/8", 1e6)])
             .precision("b/int8", "int8");
-        let seen = compare_fully(&scene.record(), "a/f32", "b/int8", "");
-        assert!(seen.ratios.is_empty() && seen.table().contains("b/int8 in int8: not compared"));
+        let seen = compare_fully(&scene.record(), "b/int8", "a/f32", "");
+        assert_eq!((seen.ratios.len(), seen.ratios[0].precisions.as_str()), (1, "int8 against f32"));
+        assert!(seen.table().lines().any(|line| line == "precisions differ: int8 against f32"));
+        let alike = compare_fully(&scene.precision("b/int8", "f32").record(), "b/int8", "a/f32", "");
+        assert!(alike.ratios[0].precisions.is_empty() && !alike.table().contains("precisions"));
     }
 }

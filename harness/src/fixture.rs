@@ -5,7 +5,7 @@
 //! the memory ladder of each process. The same scene always gives the same rows.
 
 use crate::record::{
-    Arm, CheckRow, FORMAT, Introduced, Machine, Moment, ProcessRow, Record, Run, RunSettings, SampleRow,
+    Arm, CheckRow, EXACT, FORMAT, Introduced, Machine, Moment, ProcessRow, Record, Run, RunSettings, SampleRow,
     Status,
 };
 use crate::spec::{Contestant, Input, Role, TextKind, Workload};
@@ -282,6 +282,7 @@ impl Player<'_> {
             engine: engine.into(),
             reference: "pinned".into(),
             check: "answer".into(),
+            rule: EXACT.into(),
             passed: ending.is_none(),
             error: None,
             budget: None,

@@ -34,7 +34,8 @@ pub enum Status {
     Garbled,
     /// Measured, but the answer differs from the reference: it has no speed.
     Wrong,
-    /// Not asked, because of an earlier row of this run that the reason names.
+    /// Not asked, because of an earlier row of this run that the reason names; or asked, and its answer
+    /// could not be weighed.
     Skipped,
 }
 
@@ -132,13 +133,23 @@ pub struct CheckRow {
     pub engine: String,
     /// Where the reference answer came from: an engine's name, or `pinned` (the workload's `expect`).
     pub reference: String,
-    /// `answer` or `logits`.
+    /// `answer`, `logits` or `divergence`.
     pub check: String,
+    /// What it had to be: [`EXACT`], or near f32 within the budgets of this precision.
+    #[serde(default = "exact")]
+    pub rule: String,
     pub passed: bool,
-    /// Largest difference over largest reference magnitude; empty for `answer`.
+    /// How far it lies from the reference, in the unit of rule and check; empty for equal or not.
     pub error: Option<f64>,
     pub budget: Option<f64>,
     pub detail: String,
+}
+
+/// The rule of f32 engines and tokenizers: the reference's very answer.
+pub const EXACT: &str = "exact";
+
+fn exact() -> String {
+    EXACT.into()
 }
 
 /// run.json: what was asked.

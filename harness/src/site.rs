@@ -213,6 +213,14 @@ impl runner::Site for Site {
         }
         Ok(files)
     }
+
+    fn prompt(&self, workload: &Workload) -> Result<Vec<u32>> {
+        let path = match (workload.task.kind(), &workload.input) {
+            (TaskKind::Generate, Some(input)) => Some(self.ids_of(input)),
+            _ => self.files(workload)?.ids,
+        };
+        worker::read_ids(&path.with_context(|| format!("{} has no prompt of ids", workload.name))?)
+    }
 }
 
 /// What `cargo metadata` says of the packages that Cargo.lock pins for this platform.

@@ -9,7 +9,7 @@ mod ratios;
 mod runs;
 mod view;
 
-pub(crate) use ratios::{Side, between, unequal};
+pub(crate) use ratios::{Side, between, overspent, precisions};
 pub use ratios::{floor, percent_of_limit, ratio};
 pub(crate) use runs::{Runs, clock_of};
 pub use view::View;
@@ -120,6 +120,8 @@ pub struct Ratio {
     pub a: String,
     /// The other.
     pub b: String,
+    /// Where the two compute in different precisions, which: `int8 against f32`, a's first; else empty.
+    pub precisions: String,
     /// The ratio, from rounds in which both took their turns.
     pub ratio: f64,
     /// Lower end of its 95 % interval.

@@ -7,7 +7,7 @@
 use crate::glob::matches_glob;
 use crate::record::Record;
 use crate::spec::{Claim, Document, Metric, Reading};
-use crate::summary::{Ratio, Side, View, between, unequal};
+use crate::summary::{Ratio, Side, View, between, overspent, precisions};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use worker::Task;
@@ -72,7 +72,7 @@ pub fn judge(record: &Record, documents: &[Document]) -> Vec<Judgement> {
         .map(|(document, claim)| {
             let case = match &claim.test {
                 Reading::OutOfReach { because } => Case { missing: vec![because.clone()], ..Case::default() },
-                test => hear(&view, test),
+                test => hear(&view, test, claim.across_precisions),
             };
             let verdict = overall(&case.rows);
             Judgement {
@@ -137,10 +137,12 @@ struct Case {
     missing: Vec<String>,
     remarks: Vec<String>,
     is_share: bool,
+    /// The claim itself is about precisions.
+    across_precisions: bool,
 }
 
-fn hear(view: &View<'_>, test: &Reading) -> Case {
-    let mut case = Case::default();
+fn hear(view: &View<'_>, test: &Reading, across_precisions: bool) -> Case {
+    let mut case = Case { across_precisions, ..Case::default() };
     match test {
         Reading::Engines { faster, slower, over, metric, bounds } => {
             for workload in workloads(view, over, &mut case) {
@@ -267,9 +269,14 @@ impl Case {
         if a.engine == b.engine && a.workload.name == b.workload.name {
             return;
         }
-        let (refusal, remarks) = unequal(view, a, b);
-        if let Some(refusal) = refusal {
-            return self.miss(refusal);
+        let precisions = precisions(view, a.engine, b.engine);
+        if !precisions.is_empty() && !self.across_precisions {
+            let (a, b) = (a.engine, b.engine);
+            return self.miss(format!("{a} and {b} compute in different precisions, {precisions}: not compared"));
+        }
+        let mut remarks = overspent(view, a, b);
+        if !precisions.is_empty() {
+            remarks.insert(0, format!("precisions differ: {precisions}"));
         }
         match between(view, a, b, metric, scale) {
             Ok(ratio) => {

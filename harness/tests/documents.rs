@@ -328,6 +328,7 @@ fn check() -> CheckRow {
         engine: String::new(),
         reference: String::new(),
         check: String::new(),
+        rule: String::new(),
         passed: true,
         error: None,
         budget: None,

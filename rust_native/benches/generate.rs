@@ -9,7 +9,7 @@ use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput, criterion_grou
 use rust_native::{Cache, Config, Error, Gpt2, Options, Stepper};
 
 fn model(threads: usize) -> Gpt2 {
-    let options = Options { threads, isa: None, theta_hat: None };
+    let options = Options { threads, ..Options::default() };
     let tensor = |_: &str, shape: &[usize]| -> Result<Cow<'static, [f32]>, Error> {
         let len = shape.iter().product();
         Ok((0..len).map(|i: usize| (i * 7919 % 1009) as f32 / 25_000.0 - 0.02).collect())

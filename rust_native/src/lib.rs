@@ -7,6 +7,7 @@
 //! - [`bpe`]: the tokenizer.
 //! - [`model`]: the forward pass; [`cache`]: keys and values; [`generate`]: texts, token by token
 //!   ([`sample`] draws, `beam` searches).
+//! - [`mod@evaluate`]: what a lower precision costs in answers.
 //!
 //! Invariant: this crate has never heard of benchmarks. It does not know who measures it, and its
 //! only tie to a numeric backend is the crate `kernels`.
@@ -17,6 +18,7 @@ pub mod cache;
 pub mod checkpoint;
 pub mod config;
 pub mod error;
+pub mod evaluate;
 pub mod generate;
 pub mod init;
 mod json;
@@ -28,7 +30,9 @@ pub use cache::Cache;
 pub use checkpoint::Checkpoint;
 pub use config::{Activation, Config};
 pub use error::Error;
+pub use evaluate::{EvaluateOptions, Evaluation, evaluate};
 pub use generate::{Finish, GenerateError, GenerateOptions, Generated, Stepper, Strategy};
+pub use kernels::Precision;
 pub use model::{Gpt2, Options};
 pub use sample::Sampling;
 

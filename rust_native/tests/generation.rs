@@ -10,7 +10,7 @@ use rust_native::{
 };
 
 fn model(weights: &Weights) -> Gpt2 {
-    weights.model(&Options { threads: 2, isa: None, theta_hat: None })
+    weights.model(&Options { threads: 2, ..Options::default() })
 }
 
 fn run(model: &Gpt2, prompts: &[&[u32]], options: &GenerateOptions) -> Vec<Generated> {

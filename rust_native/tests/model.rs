@@ -6,7 +6,7 @@ use common::{Weights, close, every_path, odd, small, tokens};
 use rust_native::{Cache, Config, GenerateError, Gpt2, Options};
 
 fn one_thread() -> Options {
-    Options { threads: 1, isa: None, theta_hat: None }
+    Options { threads: 1, ..Options::default() }
 }
 
 #[test]

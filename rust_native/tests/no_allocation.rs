@@ -1,4 +1,4 @@
-//! A decode step allocates nothing: counted, on every path.
+//! A decode step allocates nothing: counted, on every path and in every precision.
 //!
 //! The counting allocator is this binary's own, and the file has one test, so nothing else counts.
 
@@ -7,7 +7,7 @@ mod common;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use common::{Weights, every_path, small, tokens};
+use common::{Weights, every_precision, small, tokens};
 use rust_native::Stepper;
 
 static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
@@ -33,7 +33,7 @@ static ALLOCATOR: Counting = Counting;
 #[test]
 fn a_decode_step_allocates_nothing() {
     let weights = Weights::random(small(), 31);
-    for options in every_path() {
+    for options in every_precision() {
         let model = weights.model(&options);
         for batch in [1, 3, 20] {
             let mut stepper = Stepper::new(&model, batch, 90).unwrap();

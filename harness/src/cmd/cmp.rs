@@ -28,7 +28,7 @@ pub struct Options {
     /// Read this record.
     #[arg(long, conflicts_with = "measure")]
     record: Option<PathBuf>,
-    /// A list of {workload, metric, clock, a, b, ratio, lo, hi, n, floor}.
+    /// A list of {workload, metric, clock, a, b, precisions, ratio, lo, hi, n, floor}.
     #[arg(long)]
     json: bool,
 }

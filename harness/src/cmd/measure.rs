@@ -8,7 +8,7 @@ use clap::Args;
 use harness::inputs::sha256_of;
 use harness::plan::Plan;
 use harness::record::{FORMAT, Machine, Run, Writer};
-use harness::runner::{Heats, INTERRUPTED, Outcome, References, output};
+use harness::runner::{Heats, INTERRUPTED, Judge, Outcome, References, output};
 use harness::{machine, plan};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -129,13 +129,15 @@ pub fn record(
         plan.settings.rounds,
         run.id
     );
+    let scratch = house.site.made().join("scratch").join(std::process::id().to_string());
     let mut heats = Heats {
         plan,
         site: &house.site,
         writer: &mut writer,
         progress: &mut live,
         references: References::new(house.site.pins_hold()),
-        scratch: house.site.made().join("scratch").join(std::process::id().to_string()),
+        judge: Judge::new(&house.engines(), scratch.clone()),
+        scratch,
         identities: BTreeMap::new(),
         barred: BTreeMap::new(),
         done: 0,

@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use worker::{Order, Prepare, Reply, Task, TaskKind};
+use worker::{Prepare, Task, TaskKind};
 
 /// A task's word on the command line; an unknown one is answered with the nearest.
 pub fn task_kind(word: &str) -> Result<TaskKind, String> {
@@ -64,19 +64,32 @@ impl House {
         harness::setup::setup(&self.site, &self.families)
     }
 
-    /// Makes every input of a plan before anything is measured, among them the ids that
-    /// `detokenize` starts from (they come from the reference encoder).
+    /// Makes every input of a plan before anything is measured, among them what comes from the reference
+    /// encoder: the ids that `detokenize` starts from, and those of the prompts behind which answers in
+    /// lower precision are weighed.
     pub fn make_inputs(&self, plan: &Plan) -> Result<()> {
+        let weighed = plan.engines.iter().any(|engine| engine.tolerance().is_some());
         for workload in &plan.workloads {
-            if let (TaskKind::Detokenize, Some(input)) = (workload.task.kind(), &workload.input) {
+            if let Some(input) = &workload.input {
                 let ids = self.site.ids_of(input);
-                if !ids.exists() {
-                    self.encode_by_reference(input, &ids)?;
+                match workload.task.kind() {
+                    TaskKind::Detokenize if !ids.exists() => self.encode_by_reference(input, &ids)?,
+                    TaskKind::Generate if weighed => self.prompt(input, &ids),
+                    _ => {}
                 }
             }
             self.site.files(workload)?;
         }
         Ok(())
+    }
+
+    /// The ids of a request's text, made anew: the vocabulary may be another model's now. Without them
+    /// its answers in lower precision are not weighed, which their rows say.
+    fn prompt(&self, input: &harness::spec::Input, ids: &Path) {
+        let _ = std::fs::remove_file(ids);
+        if let Err(error) = self.encode_by_reference(input, ids) {
+            eprintln!("note: no answer in lower precision to this text can be weighed: {error:#}");
+        }
     }
 
     fn encode_by_reference(&self, input: &harness::spec::Input, ids: &Path) -> Result<()> {
@@ -93,22 +106,15 @@ impl House {
             texts: Some(self.site.inputs().texts(input)?),
             ..worker::Files::default()
         };
-        let prepare =
-            Prepare { workload: "inputs".into(), task: Task::Encode { batch: false }, files, threads: 1 };
+        let task = Task::Encode { batch: false };
+        let prepare = Prepare { workload: "inputs".into(), task, files, threads: 1 };
+        let scratch = self.site.made().join("scratch").join(std::process::id().to_string());
+        std::fs::create_dir_all(&scratch).with_context(|| format!("cannot make {}", scratch.display()))?;
+        let (bytes, _) = worker
+            .once(prepare, &scratch, patience)
+            .with_context(|| format!("{} cannot encode a text for others", reference.name))?;
         let fresh = ids.with_extension("new");
-        let logits = ids.with_extension("logits");
-        for (order, done) in [
-            (Order::Prepare(prepare), 1),
-            (Order::Measure { samples: 1, limit_ns: 0 }, 2),
-            (Order::Explain { answer: fresh.clone(), logits }, 1),
-        ] {
-            worker.tell(&order);
-            for _ in 0..done {
-                if let other @ (Reply::Failed { .. } | Reply::Refused { .. }) = worker.next(patience)? {
-                    anyhow::bail!("{} cannot encode the input of detokenize: {other:?}", reference.name);
-                }
-            }
-        }
+        std::fs::write(&fresh, bytes).with_context(|| format!("cannot write {}", fresh.display()))?;
         std::fs::rename(&fresh, ids).with_context(|| format!("cannot write {}", ids.display()))
     }
 }

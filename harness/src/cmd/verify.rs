@@ -5,7 +5,7 @@ use super::measure::{Options as MeasureOptions, measure};
 use crate::Common;
 use anyhow::{Context, Result};
 use clap::Args;
-use harness::record::{Record, Status};
+use harness::record::{EXACT, Record, Status};
 use harness::runner::INTERRUPTED;
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
@@ -46,6 +46,12 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     }
     let answers = record.checks.iter().filter(|check| check.check == "answer").count();
     let logits = record.checks.iter().filter(|check| check.check == "logits").count();
+    let weighed =
+        record.checks.iter().filter(|check| check.check == "answer" && check.rule != EXACT).count();
+    let of_them = match weighed {
+        0 => String::new(),
+        n => format!(", {n} answers of them weighed in lower precision"),
+    };
     let mut bad = 0;
     let mut out_of_it = 0;
     for row in record.samples.iter().filter(|row| row.status != Status::Ok) {
@@ -58,7 +64,9 @@ pub fn run(options: &Options) -> Result<ExitCode> {
             println!("{line}");
         }
     }
-    println!("{answers} answers and {logits} logits compared; {bad} wrong or failed, {out_of_it} sat out");
+    println!(
+        "{answers} answers and {logits} logits compared{of_them}; {bad} wrong or failed, {out_of_it} sat out"
+    );
     if INTERRUPTED.load(Ordering::Relaxed) {
         return Ok(ExitCode::from(130));
     }

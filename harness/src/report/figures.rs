@@ -10,7 +10,7 @@ use super::palette::of_engine;
 use super::sections::stages;
 use super::view::{crossing_word, describe, shown};
 use crate::record::Status;
-use crate::spec::{Reading, Workload};
+use crate::spec::{Reading, Role, Workload};
 use crate::summary::{Cell, Estimate, View};
 use anyhow::Result;
 use worker::{Crossing, Task, TaskKind};
@@ -118,12 +118,11 @@ fn decode(of: &Material) -> Bars {
         Task::Decode { batch, context, .. } => (batch, context, workload.threads),
         _ => (0, 0, 0),
     });
-    let how = "Median; line: 95 % interval. A step makes one token a sequence. Grey: a plain read of as many bytes.";
+    let how = "Median; line: 95 % interval. A step makes one token a sequence. Grey: a plain read of as many bytes, by precision.";
     let mut chart = times(of, "Decode: time of one step", how, workloads.clone(), |cell| &cell.token_time);
     let view = View::new(of.record);
     for (panel, workload) in chart.panels.iter_mut().zip(workloads) {
-        let Some(limit) = of.limit(&workload.name) else { continue };
-        for bar in panel.bars.iter_mut().filter(|bar| bar.label != limit.engine) {
+        for bar in panel.bars.iter_mut().filter(|bar| of.role(&bar.label) != Role::Limit) {
             let share = view.percent_of_limit(&workload.name, &bar.label);
             if let Some(share) = share.filter(|share| share.value >= BINDING) {
                 bar.words += &format!(", {:.0} % of the limit", share.value);

@@ -132,7 +132,11 @@ fn best(of: &Material, workload: &Workload, name: &str, quantity: Quantity, figu
     let found = of
         .ranked(&workload.name, |cell| figure(cell).map(|value| if more_is_better { -value } else { value }))
         .into_iter()
-        .find(|cell| family(&cell.engine) == name && of.role(&cell.engine) == Role::Contestant);
+        .find(|cell| {
+            let ours = family(&cell.engine) == name && of.role(&cell.engine) == Role::Contestant;
+            // A lower precision is another work; its figures are in the report.
+            ours && of.in_full(&cell.engine)
+        });
     let told = found.and_then(|cell| Some((cell, figure(cell)?)));
     told.map_or(Line::from(MISSING), |(cell, value)| {
         let variant = cell.engine.split_once('/').map_or(cell.engine.as_str(), |(_, variant)| variant);

@@ -108,7 +108,7 @@ fn cells(of: &Material) -> Result<String> {
 
 fn ratios(of: &Material) -> Result<String> {
     let header =
-        ["claim", "verdict", "workload", "metric", "clock", "a", "b", "ratio", "lo", "hi", "n", "floor"];
+        ["claim", "verdict", "workload", "metric", "clock", "a", "b", "precisions", "ratio", "lo", "hi", "n", "floor"];
     let row = |claim: &str, verdict: &str, ratio: &Ratio| {
         vec![
             claim.to_string(),
@@ -118,6 +118,7 @@ fn ratios(of: &Material) -> Result<String> {
             clock(ratio.clock).into(),
             ratio.a.clone(),
             ratio.b.clone(),
+            ratio.precisions.clone(),
             number(ratio.ratio),
             number(ratio.lo),
             number(ratio.hi),

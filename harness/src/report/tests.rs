@@ -5,7 +5,9 @@
 
 use super::fixture::{Fixture, fixture};
 use super::{Material, Sheet, against_native, insertions, render, splice, write};
-use crate::spec::Metric;
+use crate::record::CheckRow;
+use crate::spec::{Contestant, Metric};
+use crate::summary::Ratio;
 use std::path::Path;
 
 fn sheets(of: &Fixture) -> Vec<Sheet> {
@@ -236,6 +238,58 @@ fn the_readme_takes_what_the_record_says() {
     ] {
         assert!(once.contains(says), "{says}\n{once}");
     }
+}
+
+#[test]
+fn a_lower_precision_is_weighed_in_a_table_of_its_own_and_leads_no_headline() {
+    let mut fixture = fixture();
+    let f32 = fixture.record.engine("native/cpu-f32").unwrap().clone();
+    let engine = Contestant { name: "native/cpu-int8".into(), precision: "int8".into(), ..f32 };
+    fixture.record.run.engines.push(engine);
+    let of_f32: Vec<_> = fixture.cells.iter().filter(|cell| cell.engine == "native/cpu-f32").cloned().collect();
+    for mut cell in of_f32 {
+        cell.engine = "native/cpu-int8".into();
+        let figures = [&mut cell.time, &mut cell.token_time, &mut cell.first_token, &mut cell.since_spawn];
+        figures.into_iter().flatten().for_each(|figure| figure.value /= 10.0);
+        fixture.cells.push(cell);
+    }
+    let ratio = Ratio {
+        a: "native/cpu-int8".into(),
+        b: "python/transformers".into(),
+        precisions: "int8 against f32".into(),
+        ratio: 0.1,
+        lo: 0.09,
+        hi: 0.11,
+        ..fixture.ratios[0].clone()
+    };
+    fixture.ratios.push(ratio);
+    for (workload, check, error, budget, detail) in [
+        ("prefill/b1-t32", "answer", 0.0, 0.5, "equal to python/transformers's; 1 of 1 steps weighed"),
+        ("prefill/b1-t32", "logits", 0.031, 0.25, ""),
+        ("prefill/b1-t32", "divergence", 4e-5, 0.01, ""),
+        ("decode/b1-ctx32", "answer", 0.012, 0.5, "first difference at id 7: 3 against 5; 6 of 33 steps weighed"),
+    ] {
+        fixture.record.checks.push(CheckRow {
+            workload: workload.into(),
+            engine: "native/cpu-int8".into(),
+            reference: "python/transformers".into(),
+            check: check.into(),
+            rule: "int8".into(),
+            passed: true,
+            error: Some(error),
+            budget: Some(budget),
+            detail: detail.into(),
+            ..fixture.record.checks[0].clone()
+        });
+    }
+    let sheets = sheets(&fixture);
+    let text = sheet(&sheets, "report.md");
+    let row = "| `native/cpu-int8` | int8 | 2 | 1 | 1.2e-2 of 5.0e-1 | 3.1e-2 of 2.5e-1 | 4.0e-5 of 1.0e-2 |";
+    assert!(text.contains(row), "{text}");
+    assert!(text.contains("4 comparisons of a native engine with another: 1 lost"), "none across precisions");
+    assert!(text.contains("| `native/cpu-int8` | 1.85 ms"), "its figures are shown");
+    let headline = &insertions(&fixture.material()).unwrap()[2].1;
+    assert!(headline.contains("18.5 ms `cpu-f32`") && !headline.contains("cpu-int8"), "{headline}");
 }
 
 /// The whole way from rows to pages, on rows that nobody made with a report in mind.

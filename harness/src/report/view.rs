@@ -105,10 +105,15 @@ impl<'a> Material<'a> {
             .any(|(workload, engine)| (workload, engine) == (&cell.workload, &cell.engine))
     }
 
-    /// The cell of the physical limit on a workload.
-    pub(super) fn limit(&self, workload: &str) -> Option<&'a Cell> {
+    /// False where an engine computes in a precision below f32: another work than that of f32 engines.
+    pub(super) fn in_full(&self, engine: &str) -> bool {
+        self.record.engine(engine).is_none_or(|found| found.tolerance().is_none())
+    }
+
+    /// The cell of an engine on a workload.
+    pub(super) fn cell(&self, workload: &str, engine: &str) -> Option<&'a Cell> {
         let cells: &'a [Cell] = self.cells;
-        cells.iter().find(|cell| cell.workload == workload && self.role(&cell.engine) == Role::Limit)
+        cells.iter().find(|cell| cell.workload == workload && cell.engine == engine)
     }
 
     /// Bytes an engine needs on disk; `None` where it did not say.

@@ -3,6 +3,7 @@
 //! Invariant: whatever happens to one engine becomes rows of that engine, and the run goes on. Only
 //! Ctrl-C and a record that cannot be written end a run, and both keep every row taken before.
 
+use super::judge::Judge;
 use super::process::{Fault, Launch, Worker};
 use super::references::References;
 use super::rows::{Turn, fault_status};
@@ -41,6 +42,8 @@ pub trait Site {
     fn launch(&self, engine: &crate::spec::Contestant) -> Result<Launch, String>;
     /// The files a workload is done with.
     fn files(&self, workload: &Workload) -> Result<Files>;
+    /// The ids that stand before the first id of its answer, sequence after sequence.
+    fn prompt(&self, workload: &Workload) -> Result<Vec<u32>>;
 }
 
 /// One measuring run under way.
@@ -55,6 +58,8 @@ pub struct Heats<'a> {
     pub progress: &'a mut dyn Progress,
     /// What answers are held against.
     pub references: References,
+    /// Who weighs answers that need not be equal.
+    pub judge: Judge,
     /// A folder for answers on their way to a comparison.
     pub scratch: PathBuf,
     /// Everybody met so far.
@@ -147,7 +152,8 @@ impl Heats<'_> {
                 self.release(place, &mut stable)?;
             }
         }
-        self.weigh(&mut stable)
+        self.judge.retire();
+        self.footprints(&mut stable)
     }
 
     /// A process for every sample: spawn, prepare, one run, gone.
@@ -172,6 +178,7 @@ impl Heats<'_> {
                 }
             }
         }
+        self.judge.retire();
         Ok(())
     }
 
@@ -189,10 +196,25 @@ impl Heats<'_> {
         let (taken, ended) = self.measure(at, place, stable, samples, limit_ns, patience)?;
         let compared = self.plan.engines[place.engine].role == Role::Contestant;
         for (index, sample) in taken.into_iter().enumerate() {
-            let wrong = if compared { self.references.wrong(workload, &sample) } else { None };
+            let wrong = if compared { self.differs(workload, place, &sample) } else { None };
             self.writer.sample(&at.measured(index as u32, sample, wrong))?;
         }
         self.ended(at, place, stable, ended)
+    }
+
+    /// What is wrong with a sample, if anything: held against the reference's answer, or, in lower
+    /// precision, against the engine's own first.
+    pub(super) fn differs(
+        &mut self,
+        workload: &Workload,
+        place: Place,
+        sample: &SampleReply,
+    ) -> Option<String> {
+        let engine = &self.plan.engines[place.engine];
+        match engine.tolerance() {
+            Some(_) => self.references.strays(&engine.name, workload, sample),
+            None => self.references.wrong(workload, sample),
+        }
     }
 
     /// Asks for samples and collects them until `done` or a fault: what was taken, and how it ended.
@@ -332,7 +354,7 @@ impl Heats<'_> {
     }
 
     /// Asks every engine, once a run, what it needs on disk.
-    fn weigh(&mut self, stable: &mut Stable) -> Result<(), End> {
+    fn footprints(&mut self, stable: &mut Stable) -> Result<(), End> {
         for (place, worker) in &mut stable.alive {
             let name = self.plan.engines[place.engine].name.clone();
             if place.arm == Arm::Again

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-use worker::{Identity, Memory, Order, PROTOCOL, Reply, monotonic_ns};
+use worker::{Identity, Memory, Order, PROTOCOL, Prepare, Reply, monotonic_ns};
 
 /// Longest line a worker may send; a longer one is garbage.
 const LONGEST_LINE: u64 = 64 << 20;
@@ -174,6 +174,44 @@ impl Worker {
     pub fn ask(&mut self, order: &Order, patience: Duration) -> Result<Reply, Fault> {
         self.tell(order);
         self.next(patience)
+    }
+
+    /// One run of a job and its answer, unmeasured: the answer's bytes and the last logits, by way of
+    /// files in `scratch`. Whatever is no answer is [`Fault::Garbled`] with the reply in it.
+    pub fn once(
+        &mut self,
+        prepare: Prepare,
+        scratch: &Path,
+        patience: Duration,
+    ) -> Result<(Vec<u8>, Vec<f32>), Fault> {
+        match self.ask(&Order::Prepare(prepare), patience)? {
+            Reply::Ready { .. } => {}
+            other => return Err(Fault::Garbled(format!("{other:?} to prepare"))),
+        }
+        self.tell(&Order::Measure { samples: 1, limit_ns: 0 });
+        loop {
+            match self.next(patience)? {
+                Reply::Sample(_) => {}
+                Reply::Done { .. } => return self.explain(scratch, patience),
+                other => return Err(Fault::Garbled(format!("{other:?} while measuring"))),
+            }
+        }
+    }
+
+    /// Has it write down its last answer, and reads that: the answer's bytes and the last logits.
+    pub fn explain(&mut self, scratch: &Path, patience: Duration) -> Result<(Vec<u8>, Vec<f32>), Fault> {
+        let (answer, logits) = (scratch.join("answer.bin"), scratch.join("logits.bin"));
+        let _ = std::fs::remove_file(&logits);
+        let order = Order::Explain { answer: answer.clone(), logits: logits.clone() };
+        match self.ask(&order, patience)? {
+            Reply::Done { .. } => {}
+            other => return Err(Fault::Garbled(format!("{other:?} to explain"))),
+        }
+        let bytes =
+            std::fs::read(&answer).map_err(|error| Fault::Garbled(format!("no answer file: {error}")))?;
+        let floats = std::fs::read(&logits).unwrap_or_default();
+        let floats = floats.as_chunks::<4>().0.iter().map(|&four| f32::from_le_bytes(four)).collect();
+        Ok((bytes, floats))
     }
 
     fn obituary(&mut self) -> Fault {

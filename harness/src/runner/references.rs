@@ -26,6 +26,9 @@ pub struct Reference {
 #[derive(Debug, Default)]
 pub struct References {
     given: BTreeMap<String, Reference>,
+    /// (engine, workload) -> units and digest of its first answer: what an engine of lower precision
+    /// must repeat.
+    own: BTreeMap<(String, String), (u64, String)>,
     /// False when the user's own model or text stands in for the embedded one.
     pub pins_hold: bool,
 }
@@ -33,7 +36,7 @@ pub struct References {
 impl References {
     /// No answers yet.
     pub fn new(pins_hold: bool) -> References {
-        References { given: BTreeMap::new(), pins_hold }
+        References { pins_hold, ..References::default() }
     }
 
     /// The reference given for this workload so far.
@@ -63,6 +66,21 @@ impl References {
         let comparable = !sample.digest.is_empty() && !digest.is_empty();
         (comparable && sample.digest != digest)
             .then(|| format!("digest {}, {from} has {digest}", sample.digest))
+    }
+
+    /// Says where an engine of lower precision left its own first answer, if it did; the first one
+    /// becomes that. Its units are also the reference's, where there is one.
+    pub fn strays(&mut self, engine: &str, workload: &Workload, sample: &SampleReply) -> Option<String> {
+        if let Some(reference) = self.get(workload).filter(|reference| reference.units != sample.units) {
+            let Reference { engine, units, .. } = reference;
+            return Some(format!("{} units of work, {engine} has {units}", sample.units));
+        }
+        let key = (engine.to_string(), workload.name.clone());
+        let (units, digest) = self.own.entry(key).or_insert_with(|| (sample.units, sample.digest.clone()));
+        if sample.units != *units {
+            return Some(format!("{} units of work, its first answer has {units}", sample.units));
+        }
+        (sample.digest != *digest).then(|| format!("digest {}, its own first has {digest}", sample.digest))
     }
 
     /// Where the reference comes from, for check rows.
@@ -138,6 +156,26 @@ mod tests {
             first_difference(&Task::Detokenize, b"ab", b"aB"),
             "first difference at byte 1: 0x62 against 0x42"
         );
+    }
+
+    #[test]
+    fn a_lower_precision_is_held_to_its_own_first_answer_and_to_everybodys_units() {
+        let workload: Workload = toml::from_str(
+            "name = 'decode/x'\ntask = { kind = 'decode', context = 4, tokens = 2, batch = 1 }",
+        )
+        .unwrap();
+        let sample = |units, digest: &str| SampleReply { units, digest: digest.into(), ..Default::default() };
+        let mut references = References::new(true);
+        assert_eq!(references.strays("n/int8", &workload, &sample(2, "aa")), None);
+        assert_eq!(references.strays("n/int8", &workload, &sample(2, "aa")), None);
+        assert_eq!(references.strays("n/int4", &workload, &sample(2, "bb")), None, "each its own");
+        let strays = references.strays("n/int8", &workload, &sample(2, "bb")).unwrap();
+        assert!(strays.contains("digest bb, its own first has aa"), "{strays}");
+        assert!(references.strays("n/int8", &workload, &sample(1, "aa")).unwrap().contains("1 units"));
+        let reference = Reference { engine: "p/f32".into(), units: 3, ..Reference::default() };
+        references.set(&workload, reference);
+        let strays = references.strays("n/int8", &workload, &sample(2, "aa")).unwrap();
+        assert_eq!(strays, "2 units of work, p/f32 has 3");
     }
 
     #[test]

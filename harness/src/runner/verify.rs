@@ -1,14 +1,15 @@
 //! Before a place takes part in rounds: prepare it, take its first run, hold its answer and logits
-//! against the reference.
+//! against the reference, or, in lower precision, have them weighed.
 //!
-//! Invariant: a place whose answer is wrong is told so in a row and never timed on that workload.
+//! Invariant: a place whose answer is wrong, or could not be held against anything it should be, is told
+//! so in a row and never timed on that workload.
 
+use super::answers::{Answered, Checked};
 use super::heat::{End, Heats, PREPARE_LIMIT, Stable};
 use super::process::Fault;
-use super::references::{Reference, first_difference, logit_error};
 use super::rows::Turn;
 use crate::plan::Place;
-use crate::record::{CheckRow, Moment, Status};
+use crate::record::{Moment, Status};
 use crate::spec::{Role, Workload};
 use std::time::Duration;
 use worker::{Order, Prepare, Reply};
@@ -104,102 +105,30 @@ impl Heats<'_> {
             self.writer.sample(&at.measured(0, sample, None))?;
             return Ok(true);
         }
-        let (answer, logits) = match self.explain(place, stable) {
-            Ok(pair) => pair,
+        let Some(worker) = stable.alive.get_mut(&place) else { return Ok(false) };
+        let answered = match worker.explain(&self.scratch, PREPARE_LIMIT) {
+            Ok((answer, logits)) => Answered { sample, answer, logits },
             Err(fault) => return self.lose(at, place, stable, fault),
         };
-        let mut wrong = self.references.wrong(workload, &sample);
-        if let (Some(text), Some(reference)) = (&mut wrong, self.references.get(workload)) {
-            text.push_str("; ");
-            text.push_str(&first_difference(&workload.task, &answer, &reference.answer));
-        }
-        let source = self.references.source(workload);
-        if wrong.is_none() && self.references.get(workload).is_none() {
-            let reference = Reference {
-                engine: at.engine.into(),
-                units: sample.units,
-                digest: sample.digest.clone(),
-                answer,
-                logits: logits.clone(),
-            };
-            self.references.set(workload, reference);
-        }
-        self.writer.check(&CheckRow {
-            heat: at.heat,
-            workload: workload.name.clone(),
-            engine: at.engine.into(),
-            reference: if source.is_empty() { at.engine.into() } else { source },
-            check: "answer".into(),
-            passed: wrong.is_none(),
-            error: None,
-            budget: None,
-            detail: wrong.clone().unwrap_or_default(),
-        })?;
-        if let Some(text) = self.check_logits(at, workload, &logits)? {
-            wrong.get_or_insert(text);
-        }
+        let checked = match self.plan.engines[place.engine].tolerance() {
+            None => self.compare(at, workload, &answered)?,
+            Some(tolerance) => self.weigh_answer(at, workload, place, tolerance, &answered)?,
+        };
+        let wrong = match checked {
+            Checked::Right => None,
+            Checked::Wrong(text) => Some(text),
+            Checked::Not(reason) => {
+                let reason = format!("its answer could not be weighed: {reason}");
+                self.progress.note(&format!("{} on {}: {reason}", at.engine, at.workload));
+                self.writer.sample(&at.without_clocks(Status::Skipped, reason))?;
+                return Ok(false);
+            }
+        };
         let passed = wrong.is_none();
         if let Some(text) = &wrong {
             self.progress.note(&format!("{} on {}: WRONG ANSWER: {text}", at.engine, at.workload));
         }
-        self.writer.sample(&at.measured(0, sample, wrong))?;
+        self.writer.sample(&at.measured(0, answered.sample, wrong))?;
         Ok(passed)
-    }
-
-    fn check_logits(
-        &mut self,
-        at: Turn<'_>,
-        workload: &Workload,
-        logits: &[f32],
-    ) -> Result<Option<String>, End> {
-        let Some(reference) = self.references.get(workload) else { return Ok(None) };
-        if logits.is_empty() || reference.logits.is_empty() || reference.engine == at.engine {
-            return Ok(None);
-        }
-        let error = logit_error(logits, &reference.logits);
-        let passed = error <= workload.logit_budget;
-        let detail = if passed {
-            String::new()
-        } else {
-            format!(
-                "logits differ by {error:.3e} of the largest; the budget is {:.0e}",
-                workload.logit_budget
-            )
-        };
-        self.writer.check(&CheckRow {
-            heat: at.heat,
-            workload: workload.name.clone(),
-            engine: at.engine.into(),
-            reference: reference.engine.clone(),
-            check: "logits".into(),
-            passed,
-            error: Some(error),
-            budget: Some(workload.logit_budget),
-            detail: detail.clone(),
-        })?;
-        Ok((!passed).then_some(detail))
-    }
-
-    /// Has a worker write down its last answer.
-    fn explain(&self, place: Place, stable: &mut Stable) -> Result<(Vec<u8>, Vec<f32>), Fault> {
-        let answer = self.scratch.join("answer.bin");
-        let logits = self.scratch.join("logits.bin");
-        let _ = std::fs::remove_file(&logits);
-        let Some(worker) = stable.alive.get_mut(&place) else {
-            return Err(Fault::Garbled("no process".into()));
-        };
-        let order = Order::Explain { answer: answer.clone(), logits: logits.clone() };
-        match worker.ask(&order, PREPARE_LIMIT)? {
-            Reply::Done { .. } => {}
-            other => return Err(Fault::Garbled(format!("{other:?} to explain"))),
-        }
-        let bytes =
-            std::fs::read(&answer).map_err(|error| Fault::Garbled(format!("no answer file: {error}")))?;
-        let floats = std::fs::read(&logits).unwrap_or_default();
-        let floats = floats
-            .chunks_exact(4)
-            .map(|four| f32::from_le_bytes([four[0], four[1], four[2], four[3]]))
-            .collect();
-        Ok((bytes, floats))
     }
 }

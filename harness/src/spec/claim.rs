@@ -30,6 +30,10 @@ pub struct Claim {
     pub quote: String,
     /// What we take them to say, in one or two sentences.
     pub reading: String,
+    /// True where the sentence itself compares precisions, or does not mind: only then are engines of
+    /// different precision compared, and the finding says which.
+    #[serde(default)]
+    pub across_precisions: bool,
     /// How rows decide it.
     pub test: Reading,
 }

@@ -1,6 +1,6 @@
 //! An engine as its family's engine.toml declares it: how to start it and what it offers.
 
-use super::{read_toml, toml_files};
+use super::{Tolerance, precision, read_toml, toml_files};
 use anyhow::{Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -29,7 +29,7 @@ pub struct Contestant {
     pub run: Vec<String>,
     /// Why it takes part.
     pub role: Role,
-    /// "f32", …; empty for tokenizers.
+    /// "f32", "bf16", "int8", "int4"; empty for tokenizers.
     #[serde(default)]
     pub precision: String,
     /// Tasks it offers; others are not asked of it.
@@ -50,6 +50,13 @@ pub struct Contestant {
     /// From the family's file.
     #[serde(default)]
     pub needs: Vec<String>,
+}
+
+impl Contestant {
+    /// How far its answers may lie from f32's; none where they must be equal.
+    pub fn tolerance(&self) -> Option<&'static Tolerance> {
+        Tolerance::of(&self.precision)
+    }
 }
 
 /// One engine.toml.
@@ -88,6 +95,9 @@ pub fn load_engines(folder: &Path) -> Result<Vec<Family>> {
                 path.display(),
                 engine.name
             );
+            if let Err(error) = precision::check(&engine.precision) {
+                bail!("{}: engine `{}`: {error:#}", path.display(), engine.name);
+            }
             ensure!(!engine.run.is_empty(), "{}: engine `{}`: `run` is empty", path.display(), engine.name);
             engine.needs = family.needs.clone();
         }
@@ -98,6 +108,12 @@ pub fn load_engines(folder: &Path) -> Result<Vec<Family>> {
         if engines[..at].iter().any(|other| other.name == engine.name) {
             bail!("engine `{}` is declared twice below {}; rename one", engine.name, folder.display());
         }
+        ensure!(
+            engine.reference_for.is_empty() || engine.tolerance().is_none(),
+            "`{}` computes in {} and cannot be a reference; an f32 engine can",
+            engine.name,
+            engine.precision
+        );
         for task in &engine.reference_for {
             if let Some(other) = engines[..at].iter().find(|other| other.reference_for.contains(task)) {
                 bail!(
@@ -140,6 +156,8 @@ mod tests {
             ("\"null\"", "\"nil\"", "nil"),
             ("echo/noop", "echo", "family/variant"),
             ("build", "needs = [\"java\"]\nbuild", "java"),
+            ("role =", "precision = \"int7\"\nrole =", "int7"),
+            ("role =", "precision = \"int8\"\nreference_for = [\"encode\"]\nrole =", "cannot be a reference"),
             ("[\"{bin}/engine-echo\", \"noop\"]", "[]", "`run` is empty"),
         ] {
             let error = format!("{:#}", load(&GOOD.replacen(from, to, 1)).unwrap_err());

@@ -3,11 +3,13 @@
 mod claim;
 mod contestant;
 mod input;
+mod precision;
 mod workload;
 
 pub use claim::{Claim, Document, Metric, Reading, load_claims, unknown_names};
 pub use contestant::{Contestant, Family, Role, load_engines};
 pub use input::{Input, TextKind};
+pub use precision::{TOLERANCES, Tolerance};
 pub use workload::{Expect, Workload, load_workloads};
 
 use anyhow::{Context, Result};

@@ -52,17 +52,26 @@ impl View<'_> {
         floor_by(self, workload, metric, clock_for(metric, workload, workload))
     }
 
-    /// 100 x time(limit) / time(engine), with the limit that the record's limit engine measured on
-    /// the same workload. Nothing where there is none.
-    pub fn percent_of_limit(&self, workload: &str, engine: &str) -> Option<Estimate> {
+    /// The precision an engine computes in, as it said itself, else as it was declared.
+    pub fn precision(&self, engine: &str) -> &str {
+        let declared = self.record.engine(engine).map(|engine| engine.precision.as_str()).unwrap_or_default();
+        let introduced = self.record.identities.get(engine).map(|seen| seen.identity.precision.as_str());
+        introduced.filter(|seen| !seen.is_empty()).unwrap_or(declared)
+    }
+
+    /// The limit engine that measured what physics asks of `engine` on a workload: one of its precision,
+    /// since fewer bytes are read sooner. Nothing where there is none.
+    pub fn limit_of(&self, workload: &str, engine: &str) -> Option<&str> {
         let ok = |name: &str| self.rows(workload, name).iter().any(|row| row.status == Status::Ok);
-        let limit = self
-            .record
-            .run
-            .engines
-            .iter()
-            .find(|limit| limit.role == Role::Limit && limit.name != engine && ok(&limit.name))?;
-        let of = self.ratio(workload, Metric::Time, engine, &limit.name).ok()?;
+        let limits = self.record.run.engines.iter().filter(|limit| limit.role == Role::Limit);
+        let mut names = limits.map(|limit| limit.name.as_str()).filter(|&name| name != engine);
+        names.find(|name| ok(name) && self.precision(name) == self.precision(engine))
+    }
+
+    /// 100 x time(limit) / time(engine), by [`View::limit_of`]. Nothing where there is none.
+    pub fn percent_of_limit(&self, workload: &str, engine: &str) -> Option<Estimate> {
+        let limit = self.limit_of(workload, engine)?;
+        let of = self.ratio(workload, Metric::Time, engine, limit).ok()?;
         Some(Estimate { value: 100.0 * of.ratio, lo: 100.0 * of.lo, hi: 100.0 * of.hi, n: of.n })
     }
 }
@@ -103,6 +112,7 @@ pub(crate) fn between(
         clock,
         a: a.engine.into(),
         b: b.engine.into(),
+        precisions: precisions(view, a.engine, b.engine),
         ratio: seen.ratio,
         lo: seen.lo,
         hi: seen.hi,
@@ -128,12 +138,17 @@ fn floor_by(view: &View<'_>, workload: &Workload, metric: Metric, clock: Clock) 
     floor
 }
 
-/// What makes the two sides unlike: precision (a reason to refuse the comparison) first, then more
-/// processors than the workload allows (a reason to say so).
-pub(crate) fn unequal(view: &View<'_>, a: Side<'_>, b: Side<'_>) -> (Option<String>, Vec<String>) {
-    let [of_a, of_b] = [a, b].map(|side| precision(view.record, side.engine));
-    let refusal = (!of_a.is_empty() && !of_b.is_empty() && of_a != of_b)
-        .then(|| format!("{} computes in {of_a}, {} in {of_b}: not compared", a.engine, b.engine));
+/// The precisions of two sides where they differ, such as `int8 against f32`; else empty.
+pub(crate) fn precisions(view: &View<'_>, a: &str, b: &str) -> String {
+    match [a, b].map(|engine| view.precision(engine)) {
+        ["", _] | [_, ""] => String::new(),
+        [of_a, of_b] if of_a == of_b => String::new(),
+        [of_a, of_b] => format!("{of_a} against {of_b}"),
+    }
+}
+
+/// Who kept more processors busy than the workload allows: a reason to say so.
+pub(crate) fn overspent(view: &View<'_>, a: Side<'_>, b: Side<'_>) -> Vec<String> {
     let threads = [a, b].into_iter().filter_map(|side| {
         let runs = Runs::of(view, side.workload, side.engine, Arm::First, Clock::Wall);
         let (cpu, wall) = runs.rows().iter().fold((0, 0), |(cpu, wall), row| {
@@ -148,13 +163,7 @@ pub(crate) fn unequal(view: &View<'_>, a: Side<'_>, b: Side<'_>) -> (Option<Stri
             )
         })
     });
-    (refusal, threads.collect())
-}
-
-fn precision<'a>(record: &'a Record, engine: &str) -> &'a str {
-    let declared = record.engine(engine).map(|engine| engine.precision.as_str()).unwrap_or_default();
-    let introduced = record.identities.get(engine).map(|seen| seen.identity.precision.as_str());
-    introduced.filter(|seen| !seen.is_empty()).unwrap_or(declared)
+    threads.collect()
 }
 
 fn clock_for(metric: Metric, a: &Workload, b: &Workload) -> Clock {

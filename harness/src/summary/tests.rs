@@ -209,6 +209,26 @@ fn the_share_of_the_limit_is_a_percentage() {
 }
 
 #[test]
+fn the_limit_of_an_engine_is_that_of_its_precision() {
+    let scene = Scene::default()
+        .workload("decode/x", Task::Decode { context: 8, tokens: 8, batch: 1 }, 1)
+        .engine("n/f32", &[("decode/x", 2e6)])
+        .engine("n/int8", &[("decode/x", 1e6)])
+        .engine("n/int4", &[("decode/x", 1e6)])
+        .engine("limit/stream", &[("decode/x", 1e6)])
+        .engine("limit/stream-int8", &[("decode/x", 0.25e6)])
+        .role("limit/stream", crate::spec::Role::Limit)
+        .role("limit/stream-int8", crate::spec::Role::Limit)
+        .precision("n/int8", "int8")
+        .precision("n/int4", "int4")
+        .precision("limit/stream-int8", "int8");
+    let record = scene.record();
+    let share = |engine: &str| percent_of_limit(&record, "decode/x", engine).map(|share| share.value.round());
+    assert_eq!((share("n/f32"), share("n/int8"), share("n/int4")), (Some(50.0), Some(25.0), None));
+    assert_eq!(View::new(&record).limit_of("decode/x", "n/int8"), Some("limit/stream-int8"));
+}
+
+#[test]
 fn an_engine_against_itself_is_one_within_its_floor() {
     for seed in 0..10 {
         let record = two(1e6, 1e6).seed(seed).record();

@@ -12,6 +12,7 @@ fn row(lo: f64, hi: f64, floor: f64) -> Ratio {
         clock: Clock::Cpu,
         a: "a/a".into(),
         b: "b/b".into(),
+        precisions: String::new(),
         ratio: (lo * hi).sqrt(),
         lo,
         hi,
@@ -111,7 +112,12 @@ fn globs_match_whole_names() {
 }
 
 fn one(record: &Record, test: Reading) -> Judgement {
-    let claim = Claim { id: "S9-01".into(), quote: "q".into(), reading: "r".into(), test };
+    judged(record, test, false)
+}
+
+fn judged(record: &Record, test: Reading, across_precisions: bool) -> Judgement {
+    let [id, quote, reading] = ["S9-01", "q", "r"].map(String::from);
+    let claim = Claim { id, quote, reading, across_precisions, test };
     let document = Document { document: "S9".into(), title: "An essay".into(), claim: vec![claim] };
     let judgements = judge(record, &[document]);
     assert_eq!(judgements.len(), 1);
@@ -185,7 +191,7 @@ fn what_has_no_rows_is_out_of_reach_and_says_why() {
 }
 
 #[test]
-fn unequal_precision_is_refused_and_unequal_threads_are_said() {
+fn unequal_precision_is_refused_unless_claimed_and_unequal_threads_are_said() {
     let scene = Scene::default()
         .workload("decode/x", worker::Task::Decode { context: 8, tokens: 8, batch: 1 }, 1)
         .engine("a/f32", &[("decode/x", 1e6)])
@@ -194,7 +200,11 @@ fn unequal_precision_is_refused_and_unequal_threads_are_said() {
     let claim = || engines(&["a/f32"], &["b/bf16"], &["decode/x"], Metric::Time, &[1.0]);
     let seen = one(&scene.record(), claim());
     assert_eq!(seen.verdict, Verdict::OutOfReach);
-    assert!(seen.finding.contains("a/f32 computes in f32, b/bf16 in bf16"), "{}", seen.finding);
+    assert!(seen.finding.contains("different precisions, f32 against bf16"), "{}", seen.finding);
+    let across = judged(&scene.record(), claim(), true);
+    assert_eq!((across.verdict, across.rows.len()), (Verdict::Supported, 1));
+    assert!(across.finding.contains("; precisions differ: f32 against bf16"), "{}", across.finding);
+    assert_eq!(across.rows[0].0.precisions, "f32 against bf16");
     let mut record = scene.precision("b/bf16", "f32").record();
     for row in record.samples.iter_mut().filter(|row| row.engine == "b/bf16") {
         row.cpu_ns = row.wall_ns.map(|ns| ns * 2);

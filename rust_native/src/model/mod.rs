@@ -19,6 +19,10 @@ pub struct Options {
     pub threads: usize,
     /// Instruction set; `None` takes the fastest this CPU has.
     pub isa: Option<Isa>,
+    /// Number format of the weight matrices and of the products with them. Layer norms, biases,
+    /// positions, attention and the residual stream stay f32. A checkpoint of any readable type is
+    /// brought to it while it is loaded, one tensor at a time.
+    pub precision: Precision,
     /// "Resonance feedback": a constant by which every attention score is multiplied before the
     /// softmax, as a temperature of 1/theta_hat on attention. It is no more than that. `None`, and
     /// `Some(1.0)`, leave the model as it was trained.
@@ -28,15 +32,16 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Options {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        Options { threads, isa: None, theta_hat: None }
+        Options { threads, isa: None, precision: Precision::F32, theta_hat: None }
     }
 }
 
-/// A GPT-2 language model in f32, ready to run.
+/// A GPT-2 language model, ready to run.
 #[derive(Debug)]
 pub struct Gpt2 {
     config: Config,
     cpu: Cpu,
+    precision: Precision,
     theta_hat: f32,
     /// Token table `[V, C]`, packed as `[C, V]`: the embedding, and the head when tied.
     tokens: Linear,
@@ -102,7 +107,7 @@ impl Gpt2 {
             return Err(GenerateError::option("theta_hat", theta_hat, remedy).into());
         }
         let cpu = Cpu::new(options.threads, options.isa).map_err(GenerateError::from)?;
-        let mut source = Source { cpu: &cpu, tensor, prefix: String::new() };
+        let mut source = Source { cpu: &cpu, precision: options.precision, tensor, prefix: String::new() };
         let (c, f, v) = (config.n_embd, config.n_inner, config.vocab_size);
         let tokens = source.head("wte.weight", v, c)?;
         let positions = source.vector("wpe.weight", &[config.n_positions, c])?;
@@ -122,8 +127,8 @@ impl Gpt2 {
         let norm = source.norm("ln_f", c)?;
         let head =
             if config.tie_word_embeddings { None } else { Some(source.head("lm_head.weight", v, c)?) };
-        let config = config.clone();
-        Ok(Gpt2 { config, cpu, theta_hat, tokens, positions, blocks, norm, head })
+        let (config, precision) = (config.clone(), options.precision);
+        Ok(Gpt2 { config, cpu, precision, theta_hat, tokens, positions, blocks, norm, head })
     }
 
     /// The model's shape.
@@ -131,17 +136,23 @@ impl Gpt2 {
         &self.config
     }
 
-    /// What is running, for a record: precision, instruction set, threads, and `theta_hat` when it
-    /// is not 1, such as `f32 avx512 threads=2`.
+    /// What is running, for a record: precision, the path its products take, threads, and `theta_hat`
+    /// when it is not 1, such as `f32 avx512 threads=2` or `int8 avx512-vnni threads=2`.
     pub fn identity(&self) -> String {
-        let mut name = format!("f32 {} threads={}", self.cpu.isa(), self.cpu.threads());
+        let mut name = format!("{} {} threads={}", self.precision, self.cpu.path(self.precision), self.cpu.threads());
         if self.theta_hat != 1.0 {
             name.push_str(&format!(" theta_hat={}", self.theta_hat));
         }
         name
     }
 
-    /// Bytes of weights one decode step reads at batch 1: the price of a token in memory traffic.
+    /// What the weight matrices are kept in.
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    /// Bytes of weights one decode step reads at batch 1, scales included: the price of a token in
+    /// memory traffic.
     pub fn bytes_per_token(&self) -> usize {
         let of_block = |b: &Block| {
             [&b.qkv, &b.attention_out, &b.inner, &b.inner_out].map(|l| l.weight.bytes()).iter().sum::<usize>()
@@ -174,6 +185,7 @@ impl Gpt2 {
 /// A source of tensors with the names of one block in front.
 struct Source<'c, F> {
     cpu: &'c Cpu,
+    precision: Precision,
     tensor: F,
     prefix: String,
 }
@@ -196,14 +208,15 @@ impl<'a, E, F: FnMut(&str, &[usize]) -> Result<Cow<'a, [f32]>, E>> Source<'_, F>
 
     /// A Conv1D: weight `[k, n]`, bias `[n]`.
     fn linear(&mut self, name: &str, k: usize, n: usize) -> Result<Linear, E> {
-        let weight =
-            Packed::from_kn(self.cpu, &self.get(&format!("{name}.weight"), &[k, n])?, k, n, Precision::F32);
+        let values = self.get(&format!("{name}.weight"), &[k, n])?;
+        let weight = Packed::from_kn(self.cpu, &values, k, n, self.precision);
         Ok(Linear { weight, bias: self.vector(&format!("{name}.bias"), &[n])? })
     }
 
     /// A token table or head `[v, c]`, without bias.
     fn head(&mut self, name: &str, v: usize, c: usize) -> Result<Linear, E> {
-        let weight = Packed::from_nk(self.cpu, &self.get(name, &[v, c])?, v, c, Precision::F32);
+        let values = self.get(name, &[v, c])?;
+        let weight = Packed::from_nk(self.cpu, &values, v, c, self.precision);
         Ok(Linear { weight, bias: Vec::new() })
     }
 }

@@ -103,7 +103,6 @@ fn requests_that_cannot_be_met() {
     let with = |more: &[&str], input: &[u8], words: &[&str]| {
         fails(&[&["generate", "--model", model], more].concat(), input, words);
     };
-    with(&["--precision", "bf16", "x"], b"", &["--precision bf16", "use f32"]);
     with(&["", "--max-new-tokens", "2"], b"", &["prompt 0 is empty"]);
     with(&["x", "--max-new-tokens", "64"], b"", &["64 new ones exceed the context of 64"]);
     with(&[&"word ".repeat(70)], b"", &["exceed the context of 64"]);

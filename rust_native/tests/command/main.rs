@@ -1,5 +1,6 @@
 //! The command `gpt2`, run as a user runs it.
 
+mod evaluate;
 #[cfg(feature = "fetch")]
 mod fetch;
 mod generate;

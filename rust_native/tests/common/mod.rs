@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 
 use kernels::Isa;
-use rust_native::{Config, Error, Gpt2, Options};
+use rust_native::{Config, Error, Gpt2, Options, Precision};
 
 /// A model's tensors by Hugging Face's names.
 pub struct Weights {
@@ -165,7 +165,12 @@ pub fn tokens(stream: u32, len: usize, vocab: usize) -> Vec<u32> {
 /// One option set per instruction set and number of threads.
 pub fn every_path() -> impl Iterator<Item = Options> {
     Isa::available()
-        .flat_map(|isa| [1, 2, 3].map(|threads| Options { threads, isa: Some(isa), theta_hat: None }))
+        .flat_map(|isa| [1, 2, 3].map(|threads| Options { threads, isa: Some(isa), ..Options::default() }))
+}
+
+/// [`every_path`] in every precision.
+pub fn every_precision() -> impl Iterator<Item = Options> {
+    every_path().flat_map(|path| Precision::ALL.map(|precision| Options { precision, ..path.clone() }))
 }
 
 /// Each logit within 1e-4 of the row's largest magnitude.

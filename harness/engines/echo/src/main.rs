@@ -1,12 +1,13 @@
 //! The binary `engine-echo`: engines that stand for no model.
 //!
 //! `noop` and `stream` are measured beside the contestants (the price of the protocol; the memory
-//! limit of decode). `count` and its kin are deterministic contestants for the harness's own tests,
-//! `fault-*` misbehave in one way each. None of them needs a model or a vocabulary on disk, except
+//! limit of decode). `count` and `guess` with their kin are deterministic contestants for the harness's
+//! own tests, `fault-*` misbehave in one way each. None of them needs a model or a vocabulary on disk, except
 //! `stream`, which asks the checkpoint's header how many bytes a decode step reads.
 
 mod count;
 mod fault;
+mod guess;
 mod noop;
 mod stream;
 mod sum;
@@ -15,7 +16,8 @@ use std::io::BufReader;
 use worker::{Engine, monotonic_ns, serve, serve_on};
 
 /// Every variant, as the error message lists them.
-const VARIANTS: &str = "noop, stream, count, count-2x, count-plus-PERCENT, \
+const VARIANTS: &str = "noop, stream, stream-bf16, stream-int8, stream-int4, count, count-2x, \
+                        count-plus-PERCENT, guess, guess-off-PERCENT, guess-blind, guess-restless, \
                         fault-crash, fault-hang, fault-garbage, fault-wrong, fault-slow";
 
 fn main() -> anyhow::Result<()> {
@@ -35,7 +37,8 @@ fn main() -> anyhow::Result<()> {
 fn engine(variant: &str) -> Option<Box<dyn Engine>> {
     match variant {
         "noop" => Some(Box::new(noop::Noop)),
-        "stream" => Some(Box::<stream::Stream>::default()),
+        _ if variant.starts_with("stream") => Some(Box::new(stream::Stream::parse(variant)?)),
+        _ if variant.starts_with("guess") => Some(Box::new(guess::Guess::parse(variant)?)),
         _ => match fault::Faulty::parse(variant) {
             Some(engine) => Some(Box::new(engine)),
             None => Some(Box::new(count::Count::parse(variant)?)),
@@ -60,11 +63,11 @@ mod tests {
         for variant in VARIANTS.split(", ").map(|name| name.trim().replace("PERCENT", "5")) {
             let name = engine(&variant).map(|engine| engine.identity().engine);
             if variant != fault::GARBAGE {
-                let family = if variant == "stream" { "limit" } else { "echo" };
+                let family = if variant.starts_with("stream") { "limit" } else { "echo" };
                 assert_eq!(name.as_deref(), Some(format!("{family}/{variant}").as_str()));
             }
         }
-        for unknown in ["", "nop", "count-", "count-plus-", "count-plus-x", "fault-"] {
+        for unknown in ["", "nop", "stream-", "stream-f32", "count-", "count-plus-", "count-plus-x", "guess-", "fault-"] {
             assert!(engine(unknown).is_none(), "{unknown}");
         }
     }

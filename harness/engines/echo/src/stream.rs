@@ -1,10 +1,12 @@
-//! `limit/stream`: reads what one decode step must read and computes nothing.
+//! `limit/stream`, `limit/stream-bf16`, …: reads what one decode step must read and computes nothing.
 //!
 //! A decode step at batch 1 touches every weight once, so the time to stream the weights' bytes is
-//! a floor for every engine that keeps f32 weights in memory; KV cache and activations come on top
-//! and are left out. The buffer is anonymous memory of the same size (values are 1.0: never
-//! denormal), filled off the clock; each step sums all of it once with `threads` threads, in the
-//! pattern of addresses that was fastest when tried off the clock.
+//! a floor for every engine that keeps weights of that precision in memory; KV cache and activations
+//! come on top and are left out. In lower precisions a matrix counts with its bits alone, because the
+//! scales that a scheme of quantisation adds are its own price; vectors stay f32. The buffer is
+//! anonymous memory of that size (values are 1.0: never denormal), filled off the clock; each step
+//! sums all of it once with `threads` threads, in the pattern of addresses that was fastest when
+//! tried off the clock.
 
 use crate::sum::{Pattern, Tier};
 use anyhow::{Context, Result, ensure};
@@ -18,17 +20,36 @@ use std::thread::{JoinHandle, Thread};
 use worker::{Answer, Engine, Identity, Job, Laps, Prepare, Receipt, Stop, Task, Unit, monotonic_ns};
 
 /// The engine; keeps its buffer between workloads of one model.
-#[derive(Default)]
 pub struct Stream {
+    precision: &'static str,
+    /// Bits of a matrix element.
+    bits: usize,
     weights: Arc<Vec<f32>>,
+}
+
+impl Stream {
+    /// `stream`, or `stream-` and a precision lower than f32.
+    pub fn parse(variant: &str) -> Option<Stream> {
+        let (precision, bits) = match variant {
+            "stream" => ("f32", 32),
+            "stream-bf16" => ("bf16", 16),
+            "stream-int8" => ("int8", 8),
+            "stream-int4" => ("int4", 4),
+            _ => return None,
+        };
+        Some(Stream { precision, bits, weights: Arc::default() })
+    }
 }
 
 impl Engine for Stream {
     fn identity(&self) -> Identity {
         Identity {
-            engine: "limit/stream".into(),
+            engine: match self.precision {
+                "f32" => "limit/stream".into(),
+                lower => format!("limit/stream-{lower}"),
+            },
             language: "rust".into(),
-            precision: "f32".into(),
+            precision: self.precision.into(),
             settings: [("isa".into(), Tier::detect().to_string())].into(),
             ..Identity::default()
         }
@@ -38,7 +59,7 @@ impl Engine for Stream {
         let Task::Decode { tokens, .. } = order.task else {
             return Err(Stop::refused("memory limits decode; other tasks have other limits", ""));
         };
-        let values = values_per_step(order.files.model()?)?;
+        let values = bytes_per_step(order.files.model()?, self.bits)?.div_ceil(size_of::<f32>());
         if self.weights.len() != values {
             self.weights = Arc::default();
             self.weights = Arc::new(buffer(values));
@@ -212,10 +233,10 @@ fn buffer(values: usize) -> Vec<f32> {
     weights
 }
 
-/// Weights that one decode step reads: all of them but the position table (one row), attention masks
-/// (buffers, no weights) and a second copy of the tied head.
-fn values_per_step(model: &Path) -> Result<usize> {
-    let mut values = 0;
+/// Bytes of weights that one decode step reads where a matrix element has `bits` bits: all weights but
+/// the position table (one row), attention masks (buffers) and a second copy of the tied head.
+fn bytes_per_step(model: &Path, bits: usize) -> Result<usize> {
+    let mut bytes = 0usize;
     let mut names = BTreeSet::new();
     for file in checkpoint_files(model)? {
         let header = header(&file).with_context(|| format!("cannot read {}", file.display()))?;
@@ -227,13 +248,16 @@ fn values_per_step(model: &Path) -> Result<usize> {
                 let dims = shape.iter().map(|dim| dim.as_u64().map(|dim| dim as usize));
                 let size = dims.collect::<Option<Vec<_>>>().context("a shape that is no list of sizes")?;
                 let size = size.iter().try_fold(1usize, |size, &dim| size.checked_mul(dim));
-                values += size.with_context(|| format!("{name} has an impossible shape"))?;
+                let width = if shape.len() > 1 { bits } else { 8 * size_of::<f32>() };
+                let size = size.and_then(|size| size.checked_mul(width)).map(|size| size.div_ceil(8));
+                let sum = size.and_then(|size| bytes.checked_add(size));
+                bytes = sum.with_context(|| format!("{name} has an impossible shape"))?;
                 names.insert(name.clone());
             }
         }
     }
     ensure!(!names.is_empty(), "{}: no weights in its checkpoint", model.display());
-    Ok(values)
+    Ok(bytes)
 }
 
 fn checkpoint_files(model: &Path) -> Result<Vec<PathBuf>> {
@@ -297,11 +321,18 @@ mod tests {
             order(r#"{"kind":"decode","context":4,"tokens":5,"batch":1}"#),
             order(r#"{"kind":"prefill","tokens":4,"batch":1}"#),
         ];
-        let replies = talk(&mut Stream::default(), &orders.concat());
-        let Reply::Sample(sample) = &replies[4] else { panic!("{replies:?}") };
-        assert_eq!((sample.units, sample.unit), ((1600 + 48) * 4 * 5, Unit::Bytes));
-        assert_eq!(sample.laps_ns.len(), 5);
-        assert!(replies.iter().any(|reply| matches!(reply, Reply::Refused { .. })));
+        for (variant, bytes) in [
+            ("stream", (1600 + 48) * 4),
+            ("stream-bf16", 1600 * 2 + 48 * 4),
+            ("stream-int8", 1600 + 48 * 4),
+            ("stream-int4", 800 + 48 * 4),
+        ] {
+            let replies = talk(&mut Stream::parse(variant).unwrap(), &orders.concat());
+            let Reply::Sample(sample) = &replies[4] else { panic!("{replies:?}") };
+            assert_eq!((sample.units, sample.unit), (bytes * 5, Unit::Bytes), "{variant}");
+            assert_eq!(sample.laps_ns.len(), 5);
+            assert!(replies.iter().any(|reply| matches!(reply, Reply::Refused { .. })));
+        }
     }
 
     #[test]
@@ -320,8 +351,8 @@ mod tests {
     fn a_broken_header_is_an_error_that_names_the_file() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("model.safetensors"), [0xff; 8]).unwrap();
-        let error = format!("{:#}", values_per_step(folder.path()).unwrap_err());
+        let error = format!("{:#}", bytes_per_step(folder.path(), 32).unwrap_err());
         assert!(error.contains("model.safetensors") && error.contains("claims"), "{error}");
-        assert!(values_per_step(&folder.path().join("none")).is_err());
+        assert!(bytes_per_step(&folder.path().join("none"), 32).is_err());
     }
 }

@@ -1,6 +1,6 @@
 //! Prefill, decode, load and start over the library's own greedy stepper.
 
-use crate::model;
+use crate::model::How;
 use anyhow::{Context, Result};
 use rust_native::{Gpt2, Stepper};
 use std::path::{Path, PathBuf};
@@ -91,14 +91,14 @@ impl Job for Decode<'_> {
 /// Weights from their file to a model ready for its first token.
 pub struct Load {
     folder: PathBuf,
-    threads: usize,
+    how: How,
     model: Option<Gpt2>,
 }
 
 impl Load {
     /// Of the model in `folder`.
-    pub fn new(folder: &Path, threads: usize) -> Load {
-        Load { folder: folder.to_path_buf(), threads, model: None }
+    pub fn new(folder: &Path, how: How) -> Load {
+        Load { folder: folder.to_path_buf(), how, model: None }
     }
 }
 
@@ -109,7 +109,7 @@ impl Job for Load {
     }
 
     fn run(&mut self, _laps: &mut Laps) -> Result<()> {
-        self.model = Some(model::load(&self.folder, self.threads)?);
+        self.model = Some(self.how.load(&self.folder)?);
         Ok(())
     }
 
@@ -122,7 +122,7 @@ impl Job for Load {
 /// From nothing to the first token of a prompt.
 pub struct Start {
     folder: PathBuf,
-    threads: usize,
+    how: How,
     prompt: Vec<Vec<u32>>,
     model: Option<Gpt2>,
     ids: Vec<u32>,
@@ -131,9 +131,9 @@ pub struct Start {
 
 impl Start {
     /// Of the model in `folder`.
-    pub fn new(folder: &Path, threads: usize, prompt: Vec<u32>) -> Start {
+    pub fn new(folder: &Path, how: How, prompt: Vec<u32>) -> Start {
         let (ids, logits) = (Vec::new(), Vec::new());
-        Start { folder: folder.to_path_buf(), threads, prompt: vec![prompt], model: None, ids, logits }
+        Start { folder: folder.to_path_buf(), how, prompt: vec![prompt], model: None, ids, logits }
     }
 }
 
@@ -144,7 +144,7 @@ impl Job for Start {
     }
 
     fn run(&mut self, laps: &mut Laps) -> Result<()> {
-        let model = self.model.insert(model::load(&self.folder, self.threads)?);
+        let model = self.model.insert(self.how.load(&self.folder)?);
         let mut stepper = Stepper::new(model, 1, self.prompt[0].len())?;
         self.ids = prefill(&mut stepper, &self.prompt)?;
         laps.mark();

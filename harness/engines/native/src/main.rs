@@ -16,13 +16,17 @@ use worker::{Engine, serve};
 
 fn main() -> anyhow::Result<()> {
     let variant = std::env::args().nth(1).unwrap_or_default();
-    let mut engine: Box<dyn Engine> = match variant.as_str() {
-        "cpu-f32" => Box::<model::CpuF32>::default(),
-        "bpe" => Box::<bpe::Bpe>::default(),
-        unknown => {
-            eprintln!("engine-native: no variant `{unknown}`; there are: cpu-f32, bpe");
-            std::process::exit(2);
-        }
+    let Some(mut engine) = engine(&variant) else {
+        eprintln!("engine-native: no variant `{variant}`; there are: cpu-f32, cpu-bf16, cpu-int8, cpu-int4, bpe");
+        std::process::exit(2);
     };
     serve(engine.as_mut())
 }
+
+fn engine(variant: &str) -> Option<Box<dyn Engine>> {
+    match variant {
+        "bpe" => Some(Box::<bpe::Bpe>::default()),
+        _ => Some(Box::new(model::Cpu::parse(variant)?)),
+    }
+}
+

@@ -1,4 +1,4 @@
-//! `native/cpu-f32`: which job an order becomes, and what is kept between orders.
+//! `native/cpu-*`: which job an order becomes, and what is kept between orders.
 //!
 //! A model is loaded once per folder and thread count and kept; `load` and `start` load it again
 //! inside their runs and first let go of the kept one, so that memory shows one model and not two.
@@ -7,31 +7,52 @@ use crate::generate::Generate;
 use crate::jobs::{Decode, Load, Prefill, Start};
 use anyhow::{Context, Result, anyhow};
 use kernels::Isa;
-use rust_native::{Checkpoint, Gpt2, Options, Special, Tokenizer};
+use rust_native::{Checkpoint, Gpt2, Options, Precision, Special, Tokenizer};
 use std::path::{Path, PathBuf};
 use worker::{Engine, Identity, Job, Prepare, Stop, Task};
 
 /// The engine of one process.
-#[derive(Default)]
-pub struct CpuF32 {
-    model: Option<(PathBuf, usize, Gpt2)>,
+pub struct Cpu {
+    how: How,
+    model: Option<(PathBuf, How, Gpt2)>,
     tokenizer: Option<(PathBuf, Tokenizer)>,
 }
 
-/// Loads `folder` for `threads` threads on the best instruction set of this processor.
-pub fn load(folder: &Path, threads: usize) -> Result<Gpt2> {
-    let options = Options { threads, ..Options::default() };
-    Ok(Gpt2::load(&Checkpoint::open(folder)?, &options)?)
+/// What a model is loaded for: kept by every job that loads one itself.
+#[derive(Clone, Copy, PartialEq)]
+pub struct How {
+    /// Number format of the weights.
+    pub precision: Precision,
+    /// Threads, the caller's included.
+    pub threads: usize,
 }
 
-impl CpuF32 {
+impl How {
+    /// Loads `folder` for the best instruction set of this processor.
+    pub fn load(self, folder: &Path) -> Result<Gpt2> {
+        let options = Options { threads: self.threads, precision: self.precision, ..Options::default() };
+        Ok(Gpt2::load(&Checkpoint::open(folder)?, &options)?)
+    }
+}
+
+impl Cpu {
+    /// `cpu-f32`, `cpu-bf16`, `cpu-int8` or `cpu-int4`.
+    pub fn parse(variant: &str) -> Option<Cpu> {
+        let precision = variant.strip_prefix("cpu-")?.parse().ok()?;
+        Some(Cpu { how: How { precision, threads: 1 }, model: None, tokenizer: None })
+    }
+
     fn load_model(&mut self, order: &Prepare) -> Result<()> {
-        let (folder, threads) = (order.files.model()?, order.threads.max(1));
-        if self.model.as_ref().is_none_or(|(path, team, _)| path != folder || *team != threads) {
+        let (folder, how) = (order.files.model()?, self.how(order));
+        if self.model.as_ref().is_none_or(|(path, kept, _)| path != folder || *kept != how) {
             self.model = None;
-            self.model = Some((folder.to_path_buf(), threads, load(folder, threads)?));
+            self.model = Some((folder.to_path_buf(), how, how.load(folder)?));
         }
         Ok(())
+    }
+
+    fn how(&self, order: &Prepare) -> How {
+        How { threads: order.threads.max(1), ..self.how }
     }
 
     fn load_tokenizer(&mut self, order: &Prepare) -> Result<()> {
@@ -48,17 +69,19 @@ impl CpuF32 {
     }
 }
 
-impl Engine for CpuF32 {
+impl Engine for Cpu {
     fn identity(&self) -> Identity {
+        let path = kernels::Cpu::new(1, None).map_or("unknown", |cpu| cpu.path(self.how.precision));
         let settings = [
             ("isa", Isa::best().name().to_string()),
+            ("path", path.to_string()),
             ("cache", "preallocated".to_string()),
             ("huge_pages", format!("advised; kernel: {}", huge_pages())),
         ];
         Identity {
-            engine: "native/cpu-f32".into(),
+            engine: format!("native/cpu-{}", self.how.precision),
             language: "rust".into(),
-            precision: "f32".into(),
+            precision: self.how.precision.name().into(),
             versions: [("rust_native".to_string(), env!("CARGO_PKG_VERSION").to_string())].into(),
             settings: settings.map(|(name, value)| (name.to_string(), value)).into(),
         }
@@ -93,12 +116,12 @@ impl Engine for CpuF32 {
             }
             Task::Load => {
                 self.model = None;
-                Ok(Box::new(Load::new(order.files.model()?, order.threads.max(1))))
+                Ok(Box::new(Load::new(order.files.model()?, self.how(order))))
             }
             Task::Start { tokens } => {
                 self.model = None;
                 let prompt = prompts(order, 1, tokens)?.swap_remove(0);
-                Ok(Box::new(Start::new(order.files.model()?, order.threads.max(1), prompt)))
+                Ok(Box::new(Start::new(order.files.model()?, self.how(order), prompt)))
             }
             _ => Err(Stop::refused(
                 format!("a model, not a tokenizer: no {}", order.task.kind()),

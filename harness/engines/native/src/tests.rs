@@ -1,10 +1,10 @@
-//! Both variants over the wire, with a model of two layers and GPT-2's own vocabulary. What is
+//! Every variant over the wire, with a model of two layers and GPT-2's own vocabulary. What is
 //! expected comes from the library's other ways to the same answer, or from published ids.
 
 use crate::bpe::Bpe;
-use crate::model::{self, CpuF32};
+use crate::model::{Cpu, How};
 use rust_native::init::write_model;
-use rust_native::{Config, Tokenizer};
+use rust_native::{Config, Precision, Tokenizer};
 use std::path::PathBuf;
 use worker::{Engine, Reply, SampleReply, Unit, digest_bytes, digest_ids, monotonic_ns, serve_on, write_ids};
 
@@ -70,8 +70,8 @@ impl Bench {
     }
 
     /// `tokens` greedy ids behind `prompt` and the logits of the last, without cache or batch.
-    fn greedy(&self, prompt: &[u32], tokens: usize) -> (Vec<u32>, Vec<f32>) {
-        let model = model::load(self.folder.path(), 1).unwrap();
+    fn greedy(&self, precision: Precision, prompt: &[u32], tokens: usize) -> (Vec<u32>, Vec<f32>) {
+        let model = How { precision, threads: 1 }.load(self.folder.path()).unwrap();
         let (mut ids, mut last) = (prompt.to_vec(), Vec::new());
         for _ in 0..tokens {
             let logits = model.logits_all(&ids).unwrap();
@@ -87,6 +87,10 @@ fn ids_of(bytes: &[u8]) -> Vec<u32> {
     bytes.chunks_exact(4).map(|four| u32::from_le_bytes(four.try_into().unwrap())).collect()
 }
 
+fn cpu(precision: Precision) -> Cpu {
+    Cpu::parse(&format!("cpu-{precision}")).unwrap()
+}
+
 fn assert_close(found: &[f32], expected: &[f32]) {
     assert_eq!(found.len(), expected.len());
     let worst = found.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
@@ -98,13 +102,13 @@ const PROMPTS: [u32; 8] = [15496, 995, 11, 314, 40, 1101, 257, 3303];
 #[test]
 fn prefill_answers_for_every_sequence() {
     let bench = Bench::new(&PROMPTS, &[]);
-    for threads in [1, 2] {
+    for (precision, threads) in Precision::ALL.into_iter().flat_map(|precision| [(precision, 1), (precision, 2)]) {
         let task = r#"{"kind":"prefill","tokens":4,"batch":2}"#;
-        let got = bench.measure(&mut CpuF32::default(), task, threads);
+        let got = bench.measure(&mut cpu(precision), task, threads);
         assert_eq!((got.sample.units, got.sample.laps_ns.len()), (8, 1));
         let vocabulary = got.logits.len() / 2;
         for row in 0..2 {
-            let (ids, logits) = bench.greedy(&PROMPTS[row * 4..][..4], 1);
+            let (ids, logits) = bench.greedy(precision, &PROMPTS[row * 4..][..4], 1);
             assert_eq!(ids_of(&got.answer)[row], ids[0]);
             assert_close(&got.logits[row * vocabulary..][..vocabulary], &logits);
         }
@@ -115,41 +119,45 @@ fn prefill_answers_for_every_sequence() {
 fn decode_begins_behind_the_contexts_own_prediction() {
     let bench = Bench::new(&PROMPTS, &[]);
     let task = r#"{"kind":"decode","context":4,"tokens":5,"batch":2}"#;
-    let got = bench.measure(&mut CpuF32::default(), task, 2);
-    assert_eq!((got.sample.units, got.sample.laps_ns.len()), (10, 5));
-    let vocabulary = got.logits.len() / 2;
-    for row in 0..2 {
-        let (ids, logits) = bench.greedy(&PROMPTS[row * 4..][..4], 6);
-        assert_eq!(ids_of(&got.answer)[row * 5..][..5], ids[1..], "row {row}");
-        assert_close(&got.logits[row * vocabulary..][..vocabulary], &logits);
+    for precision in Precision::ALL {
+        let got = bench.measure(&mut cpu(precision), task, 2);
+        assert_eq!((got.sample.units, got.sample.laps_ns.len()), (10, 5));
+        let vocabulary = got.logits.len() / 2;
+        for row in 0..2 {
+            let (ids, logits) = bench.greedy(precision, &PROMPTS[row * 4..][..4], 6);
+            assert_eq!(ids_of(&got.answer)[row * 5..][..5], ids[1..], "{precision} row {row}");
+            assert_close(&got.logits[row * vocabulary..][..vocabulary], &logits);
+        }
     }
 }
 
 #[test]
 fn generation_is_the_same_with_and_without_a_cache() {
     let bench = Bench::new(&[], &["Hello world"]);
-    let (ids, _) = bench.greedy(&[15496, 995], 6);
-    let text = Tokenizer::gpt2().decode_lossy(&ids).unwrap();
-    for task in [r#"{"kind":"generate","tokens":6}"#, r#"{"kind":"generate","tokens":6,"cache":false}"#] {
-        let got = bench.measure(&mut CpuF32::default(), task, 1);
-        assert_eq!((got.sample.units, got.sample.laps_ns.len()), (6, 6));
-        assert_eq!(ids_of(&got.answer[..24]), ids, "{task}");
-        assert_eq!(String::from_utf8_lossy(&got.answer[24..]), text);
+    for precision in Precision::ALL {
+        let (ids, _) = bench.greedy(precision, &[15496, 995], 6);
+        let text = Tokenizer::gpt2().decode_lossy(&ids).unwrap();
+        for task in [r#"{"kind":"generate","tokens":6}"#, r#"{"kind":"generate","tokens":6,"cache":false}"#] {
+            let got = bench.measure(&mut cpu(precision), task, 1);
+            assert_eq!((got.sample.units, got.sample.laps_ns.len()), (6, 6));
+            assert_eq!(ids_of(&got.answer[..24]), ids, "{precision} {task}");
+            assert_eq!(String::from_utf8_lossy(&got.answer[24..]), text);
+        }
     }
     let sampling = r#"{"temperature":0.8,"top_k":20,"top_p":0.9,"seed":3}"#;
     let task = format!(r#"{{"kind":"generate","tokens":6,"sampling":{sampling}}}"#);
-    let got = bench.measure(&mut CpuF32::default(), &task, 1);
+    let got = bench.measure(&mut cpu(Precision::F32), &task, 1);
     assert_eq!((got.sample.units, got.sample.digest.as_str(), got.answer.len()), (6, "", 0));
 }
 
 #[test]
 fn load_and_start_load_anew_each_time() {
     let bench = Bench::new(&PROMPTS, &[]);
-    let mut engine = CpuF32::default();
+    let mut engine = cpu(Precision::Int8);
     let got = bench.measure(&mut engine, r#"{"kind":"load"}"#, 1);
     assert_eq!((got.sample.units, got.sample.unit), (1, Unit::Loads));
     let got = bench.measure(&mut engine, r#"{"kind":"start","tokens":8}"#, 1);
-    let (ids, logits) = bench.greedy(&PROMPTS, 1);
+    let (ids, logits) = bench.greedy(Precision::Int8, &PROMPTS, 1);
     assert_eq!((got.sample.laps_ns.len(), ids_of(&got.answer)), (1, ids));
     assert_close(&got.logits, &logits);
     std::fs::write(bench.path("model.safetensors"), [0; 64]).unwrap();
@@ -169,10 +177,10 @@ fn what_does_not_fit_is_refused_and_what_is_wrong_fails() {
         r#"{"kind":"generate","tokens":47}"#,
         r#"{"kind":"encode"}"#,
     ] {
-        let replies = bench.replies(&mut CpuF32::default(), task, 1);
+        let replies = bench.replies(&mut cpu(Precision::F32), task, 1);
         assert!(matches!(&replies[0], Reply::Refused { .. }), "{task}: {replies:?}");
     }
-    let wrong = bench.replies(&mut CpuF32::default(), r#"{"kind":"prefill","tokens":3,"batch":1}"#, 1);
+    let wrong = bench.replies(&mut cpu(Precision::F32), r#"{"kind":"prefill","tokens":3,"batch":1}"#, 1);
     assert!(matches!(&wrong[0], Reply::Failed { error } if error.contains("1 x 3")), "{wrong:?}");
     let model = bench.replies(&mut Bpe::default(), r#"{"kind":"load"}"#, 1);
     assert!(matches!(&model[0], Reply::Refused { remedy, .. } if remedy.contains("cpu-f32")), "{model:?}");
@@ -194,3 +202,15 @@ fn texts_become_published_ids_by_single_calls_and_by_batches() {
     let text = bench.measure(&mut engine, r#"{"kind":"detokenize"}"#, 1);
     assert_eq!((text.sample.units, text.sample.digest), (2, digest_bytes(b"Hello world")));
 }
+#[test]
+fn every_declared_engine_introduces_itself_as_declared() {
+    let toml = include_str!("../engine.toml");
+    for precision in Precision::ALL {
+        let identity = cpu(precision).identity();
+        assert_eq!(identity.precision, precision.name());
+        assert!(toml.contains(&format!("name = \"{}\"", identity.engine)), "{}", identity.engine);
+        assert!(toml.contains(&format!("\"cpu-{precision}\"]")) && identity.settings.contains_key("isa"));
+    }
+    assert!(Cpu::parse("cpu-int3").is_none() && Cpu::parse("int8").is_none());
+}
+

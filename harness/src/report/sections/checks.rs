@@ -1,6 +1,6 @@
 //! Whether everybody gave the same answer, and who gave none.
 
-use crate::record::Status;
+use crate::record::{CheckRow, EXACT, Status};
 use crate::report::Material;
 use crate::report::format::{MISSING, scientific};
 use crate::report::page::{Line, Page, code, line};
@@ -21,7 +21,7 @@ pub fn same_answer(of: &Material, page: &mut Page) {
         logits: usize,
     }
     let mut tallies: BTreeMap<&str, Tally> = BTreeMap::new();
-    for check in &of.record.checks {
+    for check in of.record.checks.iter().filter(|check| check.rule == EXACT) {
         let tally = tallies.entry(&check.engine).or_default();
         tally.wrong += usize::from(!check.passed);
         if check.check == "answer" {
@@ -63,6 +63,7 @@ pub fn same_answer(of: &Material, page: &mut Page) {
         rows,
         "No answer was compared in this record.",
     );
+    weighed(of, page);
     let rows = of
         .record
         .checks
@@ -84,6 +85,50 @@ pub fn same_answer(of: &Material, page: &mut Page) {
         &["Workload", "Engine", "Reference", "Check", ">Error", "First difference"],
         rows,
         "No answer was wrong.",
+    );
+}
+
+/// Answers in lower precision: how far from f32 the worst of each engine lay.
+fn weighed(of: &Material, page: &mut Page) {
+    let mut engines: BTreeMap<(&str, &str), Vec<&CheckRow>> = BTreeMap::new();
+    for check in of.record.checks.iter().filter(|check| check.rule != EXACT && check.error.is_some()) {
+        engines.entry((check.rule.as_str(), check.engine.as_str())).or_default().push(check);
+    }
+    let rows: Vec<Vec<Line>> = engines
+        .into_iter()
+        .map(|((rule, engine), checks)| {
+            let answers = checks.iter().filter(|check| check.check == "answer");
+            let equal = answers.clone().filter(|check| check.detail.contains("equal to ")).count();
+            let worst = |kind: &str| {
+                let of = checks.iter().filter(|check| check.check == kind);
+                let error = of.clone().filter_map(|check| check.error).fold(f64::NAN, f64::max);
+                let budget = of.clone().find_map(|check| check.budget);
+                Line::from(budget.map_or(MISSING.into(), |budget| {
+                    format!("{} of {}", scientific(error), scientific(budget))
+                }))
+            };
+            vec![
+                code(engine),
+                Line::from(rule),
+                Line::from(answers.count().to_string()),
+                Line::from(equal.to_string()),
+                worst("answer"),
+                worst("logits"),
+                worst("divergence"),
+            ]
+        })
+        .collect();
+    if rows.is_empty() {
+        return;
+    }
+    page.table(
+        "Below f32 ids part at near ties, so answers are weighed: an f32 engine is asked what it expects behind the \
+         engine's own ids. Worst figure of its budget: how clearly f32 preferred another id, and how far the last \
+         logits lie, both in standard deviations of f32's logits; divergence from f32 in nats. Every run repeats the \
+         engine's own first answer.",
+        &["Engine", "Precision", ">Weighed", ">With f32's ids", ">Ids", ">Logits", ">Divergence"],
+        rows,
+        "",
     );
 }
 

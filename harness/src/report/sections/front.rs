@@ -175,11 +175,12 @@ fn ours(ratio: &Ratio) -> Option<Ratio> {
     }
 }
 
-/// Every comparison of a native engine with a contestant, once, seen from our side.
+/// Every comparison of a native engine with a contestant of its precision, once, seen from our side.
 pub fn our_ratios(of: &Material) -> Vec<Ratio> {
     let of_claims = of.judgements.iter().flat_map(|judgement| judgement.rows.iter().map(|row| &row.0));
     let mut found: Vec<Ratio> = Vec::new();
-    for ratio in of.ratios.iter().chain(of_claims).filter_map(ours) {
+    let alike = of.ratios.iter().chain(of_claims).filter(|ratio| ratio.precisions.is_empty());
+    for ratio in alike.filter_map(ours) {
         let same = |other: &Ratio| {
             (&other.workload, &other.metric, &other.a, &other.b)
                 == (&ratio.workload, &ratio.metric, &ratio.a, &ratio.b)

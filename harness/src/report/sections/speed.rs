@@ -239,12 +239,14 @@ pub fn limit(of: &Material, page: &mut Page) {
     let view = View::new(of.record);
     let mut rows = Vec::new();
     for workload in of.workloads(TaskKind::Decode) {
-        let Some(limit) = of.limit(&workload.name) else { continue };
         for cell in of.ranked(&workload.name, |cell| shown(&cell.token_time).map(|found| found.value)) {
             if of.role(&cell.engine) == Role::Limit {
                 continue;
             }
-            let Some(share) = view.percent_of_limit(&workload.name, &cell.engine) else { continue };
+            let limit = view.limit_of(&workload.name, &cell.engine);
+            let limit = limit.and_then(|limit| of.cell(&workload.name, limit));
+            let share = view.percent_of_limit(&workload.name, &cell.engine);
+            let (Some(limit), Some(share)) = (limit, share) else { continue };
             let [value, lo, hi] = [share.value, share.lo, share.hi].map(|percent| percent / 100.0);
             rows.push(vec![
                 code(&workload.name),
@@ -259,7 +261,7 @@ pub fn limit(of: &Material, page: &mut Page) {
     }
     page.table(
         "A step at batch 1 must read every weight once. 100 % is an engine that takes exactly as long as a plain read \
-         of as many bytes; more than that means weights stayed in cache or are narrower than the limit's.",
+         of as many bytes, those of its own precision; more than that means that weights stayed in cache.",
         &["Workload", "Engine", ">Threads", ">Limit", ">One step", ">Of the limit", ">n"],
         rows,
         "No memory limit was measured in this record.",

@@ -2,18 +2,17 @@
 
 use std::io::{self, Read, Write};
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, bail};
 use clap::Args;
 use rust_native::{
-    Checkpoint, Config, Finish, GenerateOptions, Generated, Gpt2, Options, Sampling, Strategy, Tokenizer,
-    init,
+    Checkpoint, Config, Finish, GenerateOptions, Generated, Gpt2, Options, Precision, Sampling, Strategy,
+    Tokenizer,
 };
 
 use crate::input::{self, SpecialChoice};
-use crate::progress::Progress;
+use crate::model::{ModelArguments, precision, tokenizer_of};
 
 /// Continue a prompt. Text streams to stdout, the speed goes to stderr at the end.
 #[derive(Args)]
@@ -27,16 +26,11 @@ pub struct Generate {
     /// What to do with special tokens such as <|endoftext|> inside the prompt
     #[arg(long, value_enum, default_value = "allow")]
     special: SpecialChoice,
-    /// A folder in Hugging Face layout; `default` is the seeded 124M model, written into the cache
-    /// folder ($ASSAY_CACHE_DIR, $XDG_CACHE_HOME/assay or ~/.cache/assay) on first use
-    #[arg(long, value_name = "DIR", default_value = "default")]
-    model: String,
-    /// Number format of the weights; only f32 for now
-    #[arg(long, default_value = "f32")]
-    precision: String,
-    /// Threads; default: one for each CPU
-    #[arg(long)]
-    threads: Option<usize>,
+    #[command(flatten)]
+    model: ModelArguments,
+    /// Number format of the weights
+    #[arg(long, value_parser = precision(), default_value = "f32")]
+    precision: Precision,
     /// New tokens at most; default: 64, or fewer where the context ends
     #[arg(long, value_name = "N")]
     max_new_tokens: Option<usize>,
@@ -76,16 +70,12 @@ pub struct Generate {
 impl Generate {
     /// Runs the verb.
     pub fn run(self) -> anyhow::Result<()> {
-        ensure!(self.precision == "f32", "--precision {}: not available; use f32", self.precision);
-        let dir = self.model_dir()?;
+        let dir = self.model.folder()?;
         let checkpoint = Checkpoint::open(&dir)?;
         let tokenizer = tokenizer_of(&dir, checkpoint.config())?;
         let prompt = self.prompt_ids(tokenizer.as_ref())?;
         let options = self.options(checkpoint.config(), tokenizer.as_ref(), prompt.len())?;
-        let mut how = Options { theta_hat: self.theta_hat, ..Options::default() };
-        if let Some(threads) = self.threads {
-            how.threads = threads;
-        }
+        let how = Options { theta_hat: self.theta_hat, ..self.model.options(self.precision) };
         let model = Gpt2::load(&checkpoint, &how)?;
         let mut printer = Printer::new(tokenizer.as_ref(), self.json);
         let beams = matches!(options.strategy, Strategy::Beam { .. });
@@ -94,15 +84,6 @@ impl Generate {
         printer.finish(&prompt, &generated)?;
         eprintln!("{} ({})", printer.speed(beams), model.identity());
         Ok(())
-    }
-
-    fn model_dir(&self) -> anyhow::Result<PathBuf> {
-        if self.model != "default" {
-            return Ok(PathBuf::from(&self.model));
-        }
-        let cache = init::default::cache_dir()?;
-        let mut progress = Progress::new(format!("the default model into {}", cache.display()));
-        Ok(init::default::ensure(&cache, |done, total| progress.at(done, total))?)
     }
 
     fn prompt_ids(&self, tokenizer: Option<&Tokenizer>) -> anyhow::Result<Vec<u32>> {
@@ -160,26 +141,6 @@ impl Generate {
         }
         Ok(ids)
     }
-}
-
-/// The tokenizer of a model's folder; GPT-2's own where there is none but the size is GPT-2's.
-fn tokenizer_of(dir: &Path, config: &Config) -> anyhow::Result<Option<Tokenizer>> {
-    let has = |name: &str| dir.join(name).exists();
-    let tokenizer = if (has("vocab.json") && has("merges.txt")) || has("tokenizer.json") {
-        Tokenizer::from_dir(dir)?
-    } else if config.vocab_size >= 50257 {
-        Tokenizer::gpt2()
-    } else {
-        return Ok(None);
-    };
-    ensure!(
-        tokenizer.vocabulary_size() <= config.vocab_size,
-        "{}: the vocabulary has {} ids, the model only {}; use the model's own vocabulary",
-        dir.display(),
-        tokenizer.vocabulary_size(),
-        config.vocab_size
-    );
-    Ok(Some(tokenizer))
 }
 
 /// Streams what arises and remembers when.

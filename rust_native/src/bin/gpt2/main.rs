@@ -7,11 +7,13 @@
 
 mod decode;
 mod encode;
+mod evaluate;
 #[cfg(feature = "fetch")]
 mod fetch;
 mod generate;
 mod init;
 mod input;
+mod model;
 mod progress;
 mod vocabulary;
 
@@ -31,6 +33,7 @@ struct Command {
 #[derive(Subcommand)]
 enum Verb {
     Generate(Box<generate::Generate>),
+    Evaluate(evaluate::Evaluate),
     Encode(encode::Encode),
     Decode(decode::Decode),
     Init(init::Init),
@@ -42,6 +45,7 @@ enum Verb {
 fn main() -> ExitCode {
     let result = match Command::parse().verb {
         Verb::Generate(verb) => verb.run(),
+        Verb::Evaluate(verb) => verb.run(),
         Verb::Encode(verb) => verb.run(),
         Verb::Decode(verb) => verb.run(),
         Verb::Init(verb) => verb.run(),
