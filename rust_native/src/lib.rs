@@ -28,8 +28,11 @@ pub use cache::Cache;
 pub use checkpoint::Checkpoint;
 pub use config::{Activation, Config};
 pub use error::Error;
-pub use generate::{Finish, GenerateError, GenerateOptions, Generated, Stepper, Strategy};
-pub use model::{Gpt2, Options};
+pub use generate::{
+    Finish, GenerateError, GenerateOptions, Generated, Lookup, RequestId, Scheduler, SchedulerOptions,
+    Stepper, Strategy,
+};
+pub use model::{Gpt2, NewTokens, Options, Want};
 pub use sample::Sampling;
 
 /// The README's examples are tests.
