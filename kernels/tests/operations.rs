@@ -215,6 +215,35 @@ fn a_copied_sequence_attends_like_its_source() {
 }
 
 #[test]
+fn positions_copied_within_a_cache_attend_like_their_source() {
+    let (heads, head_dim, len) = (2, 20, 75);
+    let c = heads * head_dim;
+    let shape = KvShape { layers: 1, sequences: 2, heads, head_dim, capacity: 80 };
+    let cpu = Cpu::new(2, None).unwrap();
+    let next = values(13, 3 * c);
+    let mut out = vec![0.0; len * c];
+    for from in [0, 1, 31, 32, 33, 64, 70, 75] {
+        for to in [from, from.max(32), from.max(40), len] {
+            let mut cache = KvCache::new(shape);
+            // Both sequences are alike up to `from`; the other one differs from there on.
+            let (text, mut other) = (values(11, len * 3 * c), values(12, len * 3 * c));
+            other[..from * 3 * c].copy_from_slice(&text[..from * 3 * c]);
+            for (sequence, qkv) in [&text, &other].into_iter().enumerate() {
+                let span = Span { sequence, start: 0, row: 0, rows: len };
+                cpu.attention(&mut cache, 0, &[span], qkv, 0.25, &mut out);
+            }
+            cache.copy_within(0, 1, from..to);
+            let (mut a, mut b) = (vec![0.0; c], vec![0.0; c]);
+            for (sequence, out) in [&mut a, &mut b].into_iter().enumerate() {
+                let span = Span { sequence, start: to, row: 0, rows: 1 };
+                cpu.attention(&mut cache, 0, &[span], &next, 0.25, out);
+            }
+            assert_eq!(a, b, "positions {from} to {to}");
+        }
+    }
+}
+
+#[test]
 fn a_missing_instruction_set_is_refused_by_name() {
     for isa in Isa::ALL {
         match Cpu::new(1, Some(isa)) {

@@ -1,4 +1,4 @@
-//! Beam search, with Hugging Face's semantics.
+//! Beam search, with Hugging Face's semantics, on one cache.
 //!
 //! Per prompt, `beams` unfinished texts grow side by side. A step scores every continuation by the
 //! sum of log-probabilities (the repetition penalty acts on log-probabilities here) and looks at the
@@ -6,9 +6,14 @@
 //! first `beams`; the best `beams` others go on. Finished texts are ranked by
 //! `sum / length^length_penalty`, the length being the new tokens with the stop token. The search
 //! ends when no unfinished text, ranked at its present length, beats the worst of `beams` finished
-//! ones, or at the last step, where the unfinished are ranked too.
+//! ones, or at the last step, where the unfinished are ranked too (`early_stopping=False`).
 //!
-//! Ties go to the lower beam, then to the lower token.
+//! The prompt is computed once. A text keeps its place in the cache as long as it goes on in one
+//! way; where it goes on in two, the second takes the place of a text that has died, and only what
+//! differs between the two is copied: nothing before the point where they parted, and nothing at
+//! all in a step in which every text goes on in one way.
+//!
+//! Ties go to the better beam, then to the lower token.
 
 use crate::Cache;
 use crate::generate::{Finish, GenerateError, GenerateOptions, Generated};
@@ -22,6 +27,8 @@ struct Text {
     logprobs: Vec<f32>,
     /// Sum of what the search ranks by; equals the sum of `logprobs` without a penalty.
     score: f64,
+    /// The sequence of the cache that has its keys and values.
+    place: usize,
 }
 
 /// A continuation of one beam by one token.
@@ -52,19 +59,18 @@ pub(crate) fn search(
         beams,
         rank: |score: f64, len: usize| score / (len as f64).powf(f64::from(length_penalty)),
         cache: Cache::new(model.config(), beams, prompt.len() + options.max_new_tokens)?,
-        running: vec![Text { ids: Vec::new(), logprobs: Vec::new(), score: 0.0 }],
+        held: vec![Vec::new(); beams],
+        running: vec![Text { ids: Vec::new(), logprobs: Vec::new(), score: 0.0, place: 0 }],
         finished: Vec::new(),
+        newest: Vec::with_capacity(beams),
     };
     model.prefill(&mut search.cache, &[prompt])?;
-    search.cache.gather(&vec![0; beams]);
     for step in 1..=options.max_new_tokens {
-        search.step(step)?;
+        search.step(step);
         if search.is_done(step) {
             break;
         }
-        if step < options.max_new_tokens {
-            search.advance()?;
-        }
+        search.advance()?;
     }
     Ok(search.best())
 }
@@ -76,36 +82,37 @@ struct Search<'a, R> {
     beams: usize,
     rank: R,
     cache: Cache,
+    /// The new tokens whose keys and values each sequence of the cache holds behind the prompt.
+    held: Vec<Vec<u32>>,
     /// Unfinished texts, best first; one at the start, then `beams` (fewer in a tiny vocabulary).
+    /// Row i of the logits belongs to the i-th.
     running: Vec<Text>,
     /// Finished texts with their rank, best first, at most `beams`.
     finished: Vec<(f64, Finish, Text)>,
+    /// Place and newest token of each running text.
+    newest: Vec<(usize, u32)>,
 }
 
 impl<R: Fn(f64, usize) -> f64> Search<'_, R> {
-    /// Replaces the running texts by their best continuations and reorders the cache to match.
-    fn step(&mut self, len: usize) -> Result<(), GenerateError> {
-        let candidates = self.candidates();
-        let (mut next, mut sources) = (Vec::with_capacity(self.beams), Vec::new());
-        for (rank, candidate) in candidates.into_iter().enumerate() {
+    /// Replaces the running texts by their best continuations.
+    fn step(&mut self, len: usize) {
+        let mut next = Vec::with_capacity(self.beams);
+        for (rank, candidate) in self.candidates().into_iter().enumerate() {
             let stops = self.options.stop.contains(&candidate.token);
             if stops && rank < self.beams {
                 let text = self.continued(candidate);
                 self.finish(text, Finish::Stop, len);
             } else if !stops && next.len() < self.beams {
                 next.push(self.continued(candidate));
-                sources.push(candidate.beam);
             }
         }
         self.running = next;
-        self.cache.gather(&sources);
-        Ok(())
     }
 
     /// The best continuations of all running texts, best first.
     fn candidates(&self) -> Vec<Candidate> {
         let keep = self.beams * (1 + self.options.stop.len()).max(2);
-        let mut best: Vec<Candidate> = Vec::new();
+        let mut best: Vec<Candidate> = Vec::with_capacity(keep + 1);
         let (mut scores, mut present, mut seen) = (Vec::new(), Vec::new(), Vec::new());
         for (beam, text) in self.running.iter().enumerate() {
             let logits = self.cache.logits_row(beam);
@@ -116,14 +123,17 @@ impl<R: Fn(f64, usize) -> f64> Search<'_, R> {
             present.extend_from_slice(self.prompt);
             present.extend_from_slice(&text.ids);
             penalise(&mut scores, &present, self.options.repetition_penalty, &mut seen);
-            let all = scores.iter().zip(0u32..);
-            best.extend(all.map(|(&s, token)| Candidate { score: text.score + f64::from(s), beam, token }));
-            if best.len() > keep {
-                best.select_nth_unstable_by(keep - 1, order);
+            for (&score, token) in scores.iter().zip(0..) {
+                let candidate = Candidate { score: text.score + f64::from(score), beam, token };
+                // Nearly all of a vocabulary ends here.
+                if best.len() == keep && order(&candidate, &best[keep - 1]).is_gt() {
+                    continue;
+                }
+                let at = best.partition_point(|other| order(other, &candidate).is_lt());
+                best.insert(at, candidate);
                 best.truncate(keep);
             }
         }
-        best.sort_unstable_by(order);
         best
     }
 
@@ -158,16 +168,42 @@ impl<R: Fn(f64, usize) -> f64> Search<'_, R> {
         worst.is_some_and(|&(worst, ..)| (self.rank)(best.score, len) <= worst)
     }
 
-    /// Feeds each running text's newest token to the model.
+    /// Gives each running text a place of its own and feeds its newest token to the model.
     fn advance(&mut self) -> Result<(), GenerateError> {
-        let newest = self.running.iter().map(|text| text.ids[text.ids.len() - 1]).enumerate();
-        self.model.decode_some(&mut self.cache, newest)?;
+        let mut taken = vec![false; self.beams];
+        let twins: Vec<usize> = (0..self.running.len())
+            .filter(|&text| std::mem::replace(&mut taken[self.running[text].place], true))
+            .collect();
+        for text in twins {
+            // There are as many places as beams, so one is free for each twin; and a free place is
+            // nobody's source, since the first continuation of a text stays where it is.
+            let place = taken.iter().position(|taken| !taken).expect("a place for every beam");
+            taken[place] = true;
+            self.copy_to(text, place);
+        }
+        self.newest.clear();
+        self.newest.extend(self.running.iter().map(|text| (text.place, text.ids[text.ids.len() - 1])));
+        self.model.decode_some(&mut self.cache, &self.newest)?;
+        for text in &self.running {
+            self.held[text.place].clone_from(&text.ids);
+        }
         Ok(())
+    }
+
+    /// Moves a running text to `place`, where a text lies that parted from it somewhere.
+    fn copy_to(&mut self, text: usize, place: usize) {
+        let text = &mut self.running[text];
+        let ids = &text.ids[..text.ids.len() - 1];
+        let alike = self.held[place].iter().zip(ids).take_while(|(a, b)| a == b).count();
+        // A place that was never used lacks the prompt as well.
+        let start = if self.cache.len(place) == 0 { 0 } else { self.prompt.len() + alike };
+        self.cache.copy(text.place, place, start..self.prompt.len() + ids.len());
+        text.place = place;
     }
 
     fn best(self) -> Generated {
         // A search of at least one step ends with at least one finished text.
         let (_, finish, text) = self.finished.into_iter().next().expect("no text was ranked");
-        Generated { ids: text.ids, logprobs: text.logprobs, finish }
+        Generated { ids: text.ids, logprobs: text.logprobs, finish, ..Generated::default() }
     }
 }

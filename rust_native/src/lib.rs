@@ -31,9 +31,12 @@ pub use checkpoint::Checkpoint;
 pub use config::{Activation, Config};
 pub use error::Error;
 pub use evaluate::{EvaluateOptions, Evaluation, evaluate};
-pub use generate::{Finish, GenerateError, GenerateOptions, Generated, Stepper, Strategy};
+pub use generate::{
+    Finish, GenerateError, GenerateOptions, Generated, Lookup, RequestId, Scheduler, SchedulerOptions,
+    Stepper, Strategy,
+};
 pub use kernels::Precision;
-pub use model::{Gpt2, Options};
+pub use model::{Gpt2, NewTokens, Options, Want};
 pub use sample::Sampling;
 
 /// The README's examples are tests.

@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 
 use common::{Weights, every_path, odd, small, tokens};
 use rust_native::{
-    Finish, GenerateError, GenerateOptions, Generated, Gpt2, Options, Sampling, Stepper, Strategy,
+    Cache, Finish, GenerateError, GenerateOptions, Generated, Gpt2, Options, Sampling, Stepper, Strategy,
 };
 
 fn model(weights: &Weights) -> Gpt2 {
@@ -165,15 +165,23 @@ fn one_beam_is_greedy() {
     }
 }
 
-/// Beam search over f64 logits of whole texts, written as the definition.
-fn beam64(weights: &Weights, prompt: &[u32], beams: usize, new: usize, lp: f64, stop: &[u32]) -> Vec<u32> {
+/// Beam search written as its definition over whole texts: every step sorts every continuation.
+/// `scores` gives `ln softmax` behind each text.
+fn beam_by_definition(
+    prompt: &[u32],
+    beams: usize,
+    new: usize,
+    lp: f64,
+    stop: &[u32],
+    scores: impl Fn(&[Vec<u32>]) -> Vec<Vec<f64>>,
+) -> Vec<u32> {
     let mut running: Vec<(f64, Vec<u32>)> = vec![(0.0, Vec::new())];
     let mut finished: Vec<(f64, Vec<u32>)> = Vec::new();
     for len in 1..=new {
+        let texts: Vec<Vec<u32>> = running.iter().map(|(_, ids)| [prompt, ids].concat()).collect();
         let mut all = Vec::new();
-        for (score, ids) in &running {
-            let text: Vec<u32> = prompt.iter().chain(ids).copied().collect();
-            for (token, s) in log_softmax64(weights, &text).into_iter().enumerate() {
+        for ((score, ids), scores) in running.iter().zip(scores(&texts)) {
+            for (token, s) in scores.into_iter().enumerate() {
                 let ids: Vec<u32> = ids.iter().copied().chain([token as u32]).collect();
                 all.push((score + s, ids));
             }
@@ -205,8 +213,9 @@ fn beams_find_what_the_definition_finds() {
         let weights = Weights::random(small(), seed);
         let model = model(&weights);
         let prompt = tokens(seed as u32, 7, 211);
+        let scores = |texts: &[Vec<u32>]| texts.iter().map(|text| log_softmax64(&weights, text)).collect();
         for stop in [vec![], (0..60).collect::<Vec<u32>>()] {
-            let want = beam64(&weights, &prompt, beams, 6, f64::from(lp), &stop);
+            let want = beam_by_definition(&prompt, beams, 6, f64::from(lp), &stop, scores);
             let strategy = beam(beams, lp);
             let request = GenerateOptions { max_new_tokens: 6, strategy, stop, ..Default::default() };
             let got = run(&model, &[&prompt], &request).remove(0);
@@ -216,6 +225,33 @@ fn beams_find_what_the_definition_finds() {
                 let want = log_softmax64(&weights, &text)[got.ids[i] as usize];
                 assert!((f64::from(logprob) - want).abs() < 1e-3);
             }
+        }
+    }
+}
+
+#[test]
+fn beams_on_one_cache_find_what_whole_texts_find() {
+    for seed in 70..82 {
+        let weights = Weights::random(small(), seed);
+        let model = model(&weights);
+        let prompt = tokens(seed as u32, 1 + 7 * (seed as usize % 9), 211);
+        // Every text computed from its first token, in every step.
+        let scores = |texts: &[Vec<u32>]| -> Vec<Vec<f64>> {
+            let mut cache = Cache::new(&weights.config, texts.len(), 96).unwrap();
+            let texts: Vec<&[u32]> = texts.iter().map(Vec::as_slice).collect();
+            let logits = model.prefill(&mut cache, &texts).unwrap();
+            let log_softmax = |row: &[f32]| {
+                let total = row.iter().map(|&l| f64::from(l).exp()).sum::<f64>().ln();
+                row.iter().map(|&l| f64::from(l) - total).collect()
+            };
+            logits.chunks(211).map(log_softmax).collect()
+        };
+        for (beams, lp, stops) in [(1, 1.0, 0), (2, 1.0, 3), (4, 1.0, 0), (8, 0.5, 1)] {
+            let stop: Vec<u32> = (0..stops).map(|i| 40 * i).collect();
+            let want = beam_by_definition(&prompt, beams, 24, f64::from(lp), &stop, scores);
+            let strategy = beam(beams, lp);
+            let request = GenerateOptions { max_new_tokens: 24, strategy, stop, ..Default::default() };
+            assert_eq!(run(&model, &[&prompt], &request)[0].ids, want, "seed {seed}, {beams} beams");
         }
     }
 }

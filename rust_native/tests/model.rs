@@ -2,8 +2,8 @@
 
 mod common;
 
-use common::{Weights, close, every_path, odd, small, tokens};
-use rust_native::{Cache, Config, GenerateError, Gpt2, Options};
+use common::{Weights, close, draws, every_path, odd, small, tokens};
+use rust_native::{Cache, Config, GenerateError, Gpt2, NewTokens, Options, Want};
 
 fn one_thread() -> Options {
     Options { threads: 1, ..Options::default() }
@@ -90,6 +90,69 @@ fn prompts_longer_than_a_chunk_keep_their_positions() {
 }
 
 #[test]
+fn pieces_of_any_size_beside_each_other_match_f64_on_every_path() {
+    for config in [small(), odd()] {
+        let weights = Weights::random(config.clone(), 8);
+        let v = config.vocab_size;
+        let texts: Vec<Vec<u32>> = [60, 33, 1, 47].iter().map(|&n| tokens(n, n as usize, v)).collect();
+        let want: Vec<_> = texts.iter().map(|text| weights.logits64(text, 1.0)).collect();
+        for (seed, options) in every_path().enumerate() {
+            let model = weights.model(&options);
+            let mut cache = Cache::new(&config, texts.len(), 60).unwrap();
+            let mut draw = draws(seed as u64);
+            while (0..texts.len()).any(|s| cache.len(s) < texts[s].len()) {
+                let first = draw(texts.len());
+                let mut parts = Vec::new();
+                for sequence in (0..texts.len()).map(|i| (first + i) % texts.len()) {
+                    let left = &texts[sequence][cache.len(sequence)..];
+                    let tokens = &left[..[0, 1, 1, 2, 7, 32, 33][draw(7)].min(left.len())];
+                    let want = [Want::Nothing, Want::Last, Want::All][draw(3)];
+                    if !tokens.is_empty() {
+                        parts.push(NewTokens { sequence, tokens, want });
+                    }
+                }
+                let logits = model.extend(&mut cache, parts.iter().copied()).unwrap().to_vec();
+                let mut rows = logits.chunks(v);
+                for part in parts {
+                    let end = cache.len(part.sequence);
+                    let asked = match part.want {
+                        Want::Nothing => end..end,
+                        Want::Last => end - 1..end,
+                        Want::All => end - part.tokens.len()..end,
+                    };
+                    for position in asked {
+                        let what = format!("{options:?} sequence {} position {position}", part.sequence);
+                        close(&what, rows.next().unwrap(), &want[part.sequence][position]);
+                    }
+                }
+                assert!(rows.next().is_none(), "more rows than were asked for");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_copied_beginning_goes_on_like_its_source() {
+    let weights = Weights::random(small(), 9);
+    let model = weights.model(&one_thread());
+    let (a, b) = (tokens(1, 80, 211), tokens(2, 80, 211));
+    for shared in [0, 1, 31, 32, 33, 64, 79] {
+        // The other text begins alike and parts at `shared`; it becomes the first one from there on.
+        let other = [&a[..shared], &b[shared..]].concat();
+        let mut cache = Cache::new(&weights.config, 2, 90).unwrap();
+        model.prefill(&mut cache, &[&a, &other]).unwrap();
+        cache.copy(0, 1, shared..80);
+        let logits = model.decode(&mut cache, &[5, 5]).unwrap();
+        assert_eq!(logits[..211], logits[211..], "alike up to {shared}");
+        cache.truncate_sequence(1, shared);
+        assert_eq!([cache.len(0), cache.len(1)], [81, shared]);
+        let back = NewTokens { sequence: 1, tokens: &other[shared..], want: Want::Last };
+        let logits = model.extend(&mut cache, std::iter::once(back)).unwrap();
+        close("back again", logits, &weights.logits64(&other, 1.0)[79]);
+    }
+}
+
+#[test]
 fn theta_hat_scales_scores_and_one_is_off() {
     let weights = Weights::random(small(), 5);
     let text = tokens(3, 33, 211);
@@ -148,6 +211,16 @@ fn impossible_requests_are_refused_and_leave_the_cache_as_it_was() {
     assert!(matches!(
         model.decode(&mut cache, &[1, 1]).unwrap_err(),
         GenerateError::ContextOverflow { prompt: 8, new: 1, limit: 8 }
+    ));
+    assert_eq!([cache.len(0), cache.len(1)], [8, 4]);
+    let part = |sequence, tokens: &'static [u32]| NewTokens { sequence, tokens, want: Want::Last };
+    let mut extend = |parts: [NewTokens<'_>; 2]| model.extend(&mut cache, parts.into_iter()).unwrap_err();
+    let twice = extend([part(1, &[1]), part(1, &[2])]).to_string();
+    assert!(twice.contains("sequence = 1; name each sequence once"), "{twice}");
+    assert!(matches!(extend([part(1, &[1]), part(0, &[])]), GenerateError::EmptyPrompt { index: 1 }));
+    assert!(matches!(
+        extend([part(1, &[1; 5]), part(0, &[1])]),
+        GenerateError::ContextOverflow { prompt: 4, new: 5, limit: 8 }
     ));
     assert_eq!([cache.len(0), cache.len(1)], [8, 4]);
     assert!(model.logits_all(&[]).is_err());

@@ -1,14 +1,16 @@
-//! A decode step allocates nothing: counted, on every path and in every precision.
+//! A decode step allocates nothing, the stepper's and the scheduler's: counted, on every path and in every
+//! precision.
 //!
 //! The counting allocator is this binary's own, and the file has one test, so nothing else counts.
 
 mod common;
 
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use common::{Weights, every_precision, small, tokens};
-use rust_native::Stepper;
+use rust_native::{GenerateOptions, Gpt2, Scheduler, SchedulerOptions, Stepper};
 
 static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
 
@@ -43,6 +45,8 @@ fn a_decode_step_allocates_nothing() {
             // itself allocates shows in every attempt.
             let quiet = (0..5).any(|_| steps(&mut stepper, &prompts) == 0);
             assert!(quiet, "{options:?} batch {batch}");
+            let quiet = (0..5).any(|_| scheduled(&model, &prompts) == 0);
+            assert!(quiet, "{options:?} {batch} requests");
         }
     }
 }
@@ -58,4 +62,32 @@ fn steps(stepper: &mut Stepper<'_>, prompts: &[&[u32]]) -> usize {
         stepper.step().unwrap();
     }
     ALLOCATIONS.load(Ordering::Relaxed) - before
+}
+
+/// Allocations during 60 steps of as many requests, once all are being written.
+fn scheduled(model: &Gpt2, prompts: &[&[u32]]) -> usize {
+    let of = SchedulerOptions { slots: prompts.len(), capacity: 90, chunk: 64 };
+    let mut scheduler = Scheduler::new(model, &of).unwrap();
+    let request = GenerateOptions { max_new_tokens: 64, ..GenerateOptions::default() };
+    for prompt in prompts {
+        scheduler.submit(prompt, &request).unwrap();
+    }
+    let mut tokens = 0;
+    let mut step = || {
+        scheduler
+            .step(|_, _, _| {
+                tokens += 1;
+                ControlFlow::Continue(())
+            })
+            .unwrap();
+    };
+    step();
+    step();
+    let before = ALLOCATIONS.load(Ordering::Relaxed);
+    for _ in 0..60 {
+        step();
+    }
+    let counted = ALLOCATIONS.load(Ordering::Relaxed) - before;
+    assert_eq!(tokens, 62 * prompts.len());
+    counted
 }

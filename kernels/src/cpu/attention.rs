@@ -9,6 +9,8 @@
 //!
 //! Nothing of size T x T is ever made, and nothing is copied when the sequence grows.
 
+use std::ops::Range;
+
 use super::engine::{Cpu, Need, Scratch};
 use super::pool::{Queue, piece};
 use super::share::Shared;
@@ -109,6 +111,41 @@ impl KvCache {
                     let panel = panel * cap * PANEL;
                     self.values[to + panel..][..len * PANEL]
                         .copy_from_slice(&other.values[from + panel..][..len * PANEL]);
+                }
+            }
+        }
+    }
+
+    /// Copies positions of sequence `from` over the same positions of sequence `to`, in every layer.
+    /// Positions of `to` behind them must be thought of as forgotten.
+    ///
+    /// # Panics
+    /// If a sequence or the range leaves the cache.
+    pub fn copy_within(&mut self, from: usize, to: usize, positions: Range<usize>) {
+        let shape = self.shape;
+        assert!(positions.start <= positions.end && positions.end <= shape.capacity);
+        let (cap, dim, padded) = (shape.padded_capacity(), shape.head_dim, shape.padded_dim());
+        let (panel, slot) = (positions.start / PANEL, positions.start % PANEL);
+        for layer in 0..shape.layers {
+            for head in 0..shape.heads {
+                let source = shape.head_index(layer, from, head) * cap;
+                let target = shape.head_index(layer, to, head) * cap;
+                // Keys lie 32 positions side by side: of a panel begun before, its later slots.
+                let mut whole = panel * PANEL * dim..positions.end.next_multiple_of(PANEL) * dim;
+                if slot > 0 && whole.start < whole.end {
+                    for at in whole.clone().step_by(PANEL).take(dim) {
+                        let row = source * dim + at;
+                        self.keys.copy_within(row + slot..row + PANEL, target * dim + at + slot);
+                    }
+                    whole.start += PANEL * dim;
+                }
+                self.keys.copy_within(
+                    source * dim + whole.start..source * dim + whole.end,
+                    target * dim + whole.start,
+                );
+                for first in (0..padded / PANEL).map(|panel| (panel * cap + positions.start) * PANEL) {
+                    let row = source * padded + first;
+                    self.values.copy_within(row..row + positions.len() * PANEL, target * padded + first);
                 }
             }
         }

@@ -1,23 +1,30 @@
 //! Text generation over a [`Gpt2`]: requests in, token ids and their log-probabilities out.
 //!
-//! [`Gpt2::generate`] serves whole requests; [`Stepper`] is the same greedy loop laid bare, one
-//! call a token, for callers that time or steer each step themselves.
+//! [`Gpt2::generate`] serves whole requests at once; [`Scheduler`] takes them as they come and keeps
+//! what they have in common; [`Stepper`] is the plain greedy loop laid bare, one call a token, for
+//! callers that time or steer each step themselves.
 //!
 //! Invariant: what a sequence of a batch yields does not depend on its neighbours, except through
 //! the rounding of kernels that work on other numbers of rows.
 
+mod choose;
 mod error;
+mod lookup;
+mod scheduler;
+mod slots;
 mod stepper;
+mod uncached;
 
 use std::ops::ControlFlow;
 
 pub use error::GenerateError;
+pub use lookup::Lookup;
+pub use scheduler::{RequestId, Scheduler, SchedulerOptions};
 pub use stepper::Stepper;
 
-use crate::Cache;
 use crate::beam;
-use crate::model::Gpt2;
-use crate::sample::{Sampler, Sampling, check_penalty, penalise, uniform};
+use crate::model::{CHUNK, Gpt2};
+use crate::sample::{Sampling, check_penalty};
 
 /// How the next token is chosen.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -51,6 +58,12 @@ pub struct GenerateOptions {
     /// False recomputes the whole text for every token: the ablation that shows what the cache
     /// saves. Beam search always uses it.
     pub use_cache: bool,
+    /// True takes over what a prompt shares with another text, from 32 tokens on, instead of
+    /// computing it again. Beam search and generation without a cache never do.
+    pub reuse_prefix: bool,
+    /// Guess tokens from the text itself and verify several in one pass. Changes how fast a greedy
+    /// text comes and not which; other strategies refuse it.
+    pub lookup: Option<Lookup>,
 }
 
 impl Default for GenerateOptions {
@@ -62,23 +75,26 @@ impl Default for GenerateOptions {
             stop: Vec::new(),
             seed: 0,
             use_cache: true,
+            reuse_prefix: true,
+            lookup: None,
         }
     }
 }
 
 /// Why a sequence ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Finish {
     /// A stop token.
     Stop,
     /// `max_new_tokens`.
+    #[default]
     Length,
-    /// The callback said so.
+    /// The callback said so, or [`Scheduler::cancel`].
     Callback,
 }
 
 /// The new tokens of one sequence.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Generated {
     /// The tokens, the prompt not among them.
     pub ids: Vec<u32>,
@@ -87,11 +103,39 @@ pub struct Generated {
     pub logprobs: Vec<f32>,
     /// Why it ended.
     pub finish: Finish,
+    /// Positions of the prompt that were taken over from another text.
+    pub reused: usize,
+    /// Tokens guessed by [`Lookup`].
+    pub proposed: usize,
+    /// Those of them that were right.
+    pub accepted: usize,
+}
+
+impl Generated {
+    /// Records a token; false when it is the last.
+    fn take(&mut self, id: u32, logprob: f32, told: ControlFlow<()>, options: &GenerateOptions) -> bool {
+        self.ids.push(id);
+        self.logprobs.push(logprob);
+        self.finish = if options.stop.contains(&id) {
+            Finish::Stop
+        } else if told.is_break() {
+            Finish::Callback
+        } else {
+            Finish::Length
+        };
+        self.finish == Finish::Length && self.ids.len() < options.max_new_tokens
+    }
+
+    fn cancelled(self) -> Generated {
+        Generated { finish: Finish::Callback, ..self }
+    }
 }
 
 impl Gpt2 {
     /// Continues each prompt. `on_token(sequence, id, logprob)` is called for every token as soon
     /// as it is chosen (for beam search: when its text has won) and may end that sequence.
+    ///
+    /// What prompts share from their beginning is computed once, unless `reuse_prefix` is off.
     ///
     /// # Errors
     /// An option outside its range, an empty prompt, a token outside the vocabulary, or a prompt
@@ -102,48 +146,71 @@ impl Gpt2 {
         options: &GenerateOptions,
         mut on_token: impl FnMut(usize, u32, f32) -> ControlFlow<()>,
     ) -> Result<Vec<Generated>, GenerateError> {
-        self.check(prompts, options)?;
-        let Strategy::Beam { beams, length_penalty } = options.strategy else {
-            return Loop::new(self, prompts, options)?.run(&mut on_token);
-        };
+        self.check(prompts, options, self.config().n_positions)?;
+        match options.strategy {
+            Strategy::Beam { beams, length_penalty } => {
+                self.search(prompts, options, beams, length_penalty, &mut on_token)
+            }
+            _ if !options.use_cache => uncached::generate(self, prompts, options, &mut on_token),
+            _ => self.schedule(prompts, options, &mut on_token),
+        }
+    }
+
+    /// All prompts side by side.
+    fn schedule(
+        &self,
+        prompts: &[&[u32]],
+        options: &GenerateOptions,
+        on_token: &mut impl FnMut(usize, u32, f32) -> ControlFlow<()>,
+    ) -> Result<Vec<Generated>, GenerateError> {
+        let longest = prompts.iter().map(|prompt| prompt.len()).max().unwrap_or(0);
+        let capacity = longest + options.max_new_tokens;
+        let of = SchedulerOptions { slots: prompts.len(), capacity, chunk: CHUNK };
+        let mut scheduler = Scheduler::new(self, &of)?;
+        for (prompt, stream) in prompts.iter().zip(0..) {
+            scheduler.submit_as(prompt, options, stream)?;
+        }
+        scheduler.run(|RequestId(sequence), id, logprob| on_token(sequence as usize, id, logprob))?;
+        let mut results: Vec<_> = scheduler.take_finished().collect();
+        results.sort_unstable_by_key(|&(id, _)| id);
+        Ok(results.into_iter().map(|(_, result)| result).collect())
+    }
+
+    /// Beam search, prompt after prompt.
+    fn search(
+        &self,
+        prompts: &[&[u32]],
+        options: &GenerateOptions,
+        beams: usize,
+        length_penalty: f32,
+        on_token: &mut impl FnMut(usize, u32, f32) -> ControlFlow<()>,
+    ) -> Result<Vec<Generated>, GenerateError> {
         let mut results = Vec::with_capacity(prompts.len());
         for (sequence, prompt) in prompts.iter().enumerate() {
             let mut best = beam::search(self, prompt, options, beams, length_penalty)?;
-            let tokens = best.ids.iter().zip(&best.logprobs);
-            let ended = tokens.clone().position(|(&id, &lp)| on_token(sequence, id, lp).is_break());
-            if let Some(at) = ended {
+            let mut tokens = best.ids.iter().zip(&best.logprobs);
+            if let Some(at) = tokens.position(|(&id, &lp)| on_token(sequence, id, lp).is_break()) {
                 best.ids.truncate(at + 1);
                 best.logprobs.truncate(at + 1);
-                best.finish = Finish::Callback;
+                best = best.cancelled();
             }
             results.push(best);
         }
         Ok(results)
     }
 
-    fn check(&self, prompts: &[&[u32]], options: &GenerateOptions) -> Result<(), GenerateError> {
-        let (vocab, limit) = (self.config().vocab_size, self.config().n_positions);
-        let new = options.max_new_tokens;
-        if new == 0 {
-            return Err(GenerateError::option("max_new_tokens", 0, "ask for at least one token"));
-        }
-        check_penalty(options.repetition_penalty)?;
-        match options.strategy {
-            Strategy::Greedy => {}
-            Strategy::Sample(sampling) => sampling.check()?,
-            Strategy::Beam { beams, length_penalty } => {
-                if beams == 0 {
-                    return Err(GenerateError::option("beams", 0, "use at least one beam"));
-                }
-                if !length_penalty.is_finite() {
-                    let remedy = "use a finite exponent; 1 is the mean log-probability";
-                    return Err(GenerateError::option("length_penalty", length_penalty, remedy));
-                }
-            }
-        }
+    /// Whether the request can be carried out in `limit` positions.
+    fn check(
+        &self,
+        prompts: &[&[u32]],
+        options: &GenerateOptions,
+        limit: usize,
+    ) -> Result<(), GenerateError> {
+        options.check()?;
         if prompts.is_empty() {
             return Err(GenerateError::EmptyPrompt { index: 0 });
         }
+        let new = options.max_new_tokens;
         for (index, prompt) in prompts.iter().enumerate() {
             if prompt.is_empty() {
                 return Err(GenerateError::EmptyPrompt { index });
@@ -153,123 +220,41 @@ impl Gpt2 {
             }
         }
         let mut tokens = prompts.iter().copied().flatten().chain(&options.stop);
-        match tokens.find(|&&id| id as usize >= vocab) {
-            Some(&id) => Err(GenerateError::TokenOutOfRange { id, vocab }),
-            None => Ok(()),
-        }
+        tokens.try_for_each(|&token| self.check_token(token))
     }
 }
 
-/// Greedy and sampled generation of a batch.
-struct Loop<'a> {
-    model: &'a Gpt2,
-    options: &'a GenerateOptions,
-    cache: Cache,
-    /// Prompt and new tokens of each sequence.
-    texts: Vec<Vec<u32>>,
-    results: Vec<Generated>,
-    /// Sequences not yet finished, in rising order: row i of the logits belongs to `active[i]`.
-    active: Vec<usize>,
-    sampler: Sampler,
-    scores: Vec<f32>,
-    seen: Vec<u32>,
-}
-
-impl<'a> Loop<'a> {
-    fn new(
-        model: &'a Gpt2,
-        prompts: &[&[u32]],
-        options: &'a GenerateOptions,
-    ) -> Result<Loop<'a>, GenerateError> {
-        let longest = prompts.iter().map(|prompt| prompt.len()).max().unwrap_or(0);
-        let capacity = longest + options.max_new_tokens;
-        let empty = Generated { ids: Vec::new(), logprobs: Vec::new(), finish: Finish::Length };
-        Ok(Loop {
-            model,
-            options,
-            cache: Cache::new(model.config(), prompts.len(), capacity)?,
-            texts: prompts.iter().map(|prompt| prompt.to_vec()).collect(),
-            results: vec![empty; prompts.len()],
-            active: (0..prompts.len()).collect(),
-            sampler: Sampler::default(),
-            scores: Vec::new(),
-            seen: Vec::new(),
-        })
-    }
-
-    fn run(
-        mut self,
-        on_token: &mut impl FnMut(usize, u32, f32) -> ControlFlow<()>,
-    ) -> Result<Vec<Generated>, GenerateError> {
-        for step in 0..self.options.max_new_tokens {
-            self.forward(step)?;
-            let mut row = 0;
-            for i in 0..self.active.len() {
-                let sequence = self.active[i];
-                if self.take(i, sequence, step, on_token) {
-                    self.active[row] = sequence;
-                    row += 1;
-                }
-            }
-            self.active.truncate(row);
-            if row == 0 {
-                break;
-            }
+impl GenerateOptions {
+    /// Whether each option is in its range and allows the others.
+    fn check(&self) -> Result<(), GenerateError> {
+        if self.max_new_tokens == 0 {
+            return Err(GenerateError::option("max_new_tokens", 0, "ask for at least one token"));
         }
-        Ok(self.results)
-    }
-
-    /// Computes the logits of every active sequence, row by row.
-    fn forward(&mut self, step: usize) -> Result<(), GenerateError> {
-        let (model, cache, texts) = (self.model, &mut self.cache, &self.texts);
-        if step == 0 || !self.options.use_cache {
-            let whole: Vec<&[u32]> = self.active.iter().map(|&s| texts[s].as_slice()).collect();
-            model.prefill(cache, &whole)?;
-        } else {
-            let newest = self.active.iter().map(|&s| (s, texts[s][texts[s].len() - 1]));
-            model.decode_some(cache, newest)?;
+        check_penalty(self.repetition_penalty)?;
+        match self.strategy {
+            Strategy::Greedy => {}
+            Strategy::Sample(sampling) => sampling.check()?,
+            Strategy::Beam { beams: 0, .. } => {
+                return Err(GenerateError::option("beams", 0, "use at least one beam"));
+            }
+            Strategy::Beam { length_penalty, .. } if !length_penalty.is_finite() => {
+                let remedy = "use a finite exponent; 1 is the mean log-probability";
+                return Err(GenerateError::option("length_penalty", length_penalty, remedy));
+            }
+            Strategy::Beam { .. } => {}
         }
-        Ok(())
-    }
-
-    /// Chooses and records the next token of one sequence; false when the sequence has ended.
-    fn take(
-        &mut self,
-        row: usize,
-        sequence: usize,
-        step: usize,
-        on_token: &mut impl FnMut(usize, u32, f32) -> ControlFlow<()>,
-    ) -> bool {
-        let (logits, table) = (self.cache.logits_row(row), self.model.cpu().table());
-        let penalty = self.options.repetition_penalty;
-        let scores = if penalty == 1.0 {
-            logits
-        } else {
-            self.scores.clear();
-            self.scores.extend_from_slice(logits);
-            penalise(&mut self.scores, &self.texts[sequence], penalty, &mut self.seen);
-            &self.scores
+        let Some(lookup) = self.lookup else { return Ok(()) };
+        let refused = match self.strategy {
+            Strategy::Sample(_) => Some("it guesses greedy choices; leave it out when drawing"),
+            Strategy::Beam { .. } => Some("it guesses one text; leave it out with beam search"),
+            Strategy::Greedy if !self.use_cache => {
+                Some("it verifies guesses through the cache; keep the cache")
+            }
+            Strategy::Greedy => None,
         };
-        let id = match &self.options.strategy {
-            Strategy::Sample(sampling) => {
-                let u = uniform(self.options.seed, sequence as u64, step as u64);
-                self.sampler.draw(scores, sampling, u)
-            }
-            _ => (table.argmax)(scores) as u32,
-        };
-        let logprob = logits[id as usize] - (table.log_sum_exp)(logits);
-        self.texts[sequence].push(id);
-        let result = &mut self.results[sequence];
-        result.ids.push(id);
-        result.logprobs.push(logprob);
-        let told = on_token(sequence, id, logprob);
-        if self.options.stop.contains(&id) {
-            result.finish = Finish::Stop;
-        } else if told.is_break() {
-            result.finish = Finish::Callback;
-        } else {
-            return true;
+        match refused {
+            Some(remedy) => Err(GenerateError::option("lookup", lookup.tokens, remedy)),
+            None => lookup.check(),
         }
-        false
     }
 }

@@ -5,6 +5,9 @@
 
 mod forward;
 
+pub(crate) use forward::CHUNK;
+pub use forward::{NewTokens, Want};
+
 use std::borrow::Cow;
 
 use kernels::{Cpu, Isa, Linear, Packed, Precision};

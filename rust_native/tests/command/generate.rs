@@ -77,6 +77,17 @@ fn drawing_is_seeded_and_beams_search() {
     let sum = |line: serde_json::Value| -> f64 {
         line["logprobs"].as_array().unwrap().iter().map(|p| p.as_f64().unwrap()).sum()
     };
+    // This model repeats itself, so its text is easily guessed.
+    let guessed = json(&[&base[..], &["--lookup", "6"]].concat());
+    assert_eq!(guessed["ids"], greedy);
+    let of = |name: &str| guessed["lookup"][name].as_u64().unwrap();
+    assert!(0 < of("accepted") && of("accepted") <= of("proposed"), "{guessed}");
+    for other in [&["--temperature", "1"][..], &["--num-beams", "2"], &["--no-cache"]] {
+        let output = gpt2(&[&base[..], &["--lookup", "6"], other].concat(), b"");
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{other:?}");
+        assert!(error.contains("--lookup") && error.contains(other[0]), "{error}");
+    }
     let beams = json(&[&base[..], &["--num-beams", "4"]].concat());
     assert!(sum(beams) >= sum(json(&base)) - 1e-3);
     assert_ne!(json(&[&base[..], &["--theta-hat", "-30"]].concat())["logprobs"], json(&base)["logprobs"]);
@@ -110,6 +121,7 @@ fn requests_that_cannot_be_met() {
     with(&["--prompt-ids", "1;2"], b"", &["\"1;2\" is not a token id"]);
     with(&["--stop", "the", "x"], b"", &["--stop the"]);
     with(&["--top-p", "7", "x"], b"", &["top_p = 7"]);
+    with(&["--lookup", "0", "x"], b"", &["lookup tokens = 0"]);
     with(&["--special", "refuse", "a<|endoftext|>"], b"", &["at byte 1"]);
     with(&["-"], b"ab\xFF", &["standard input: invalid UTF-8 at byte 2"]);
     fails(&["generate", "--model", "/nonexistent", "x"], b"", &["/nonexistent/config.json: cannot read"]);

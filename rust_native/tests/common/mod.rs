@@ -182,3 +182,12 @@ pub fn close(what: &str, got: &[f32], want: &[f64]) {
         assert!((f64::from(g) - w).abs() <= 1e-4 * scale, "{what}: logit {i} is {g}, not {w}");
     }
 }
+
+/// Numbers below a bound, by seed.
+pub fn draws(seed: u64) -> impl FnMut(usize) -> usize {
+    let mut state = seed;
+    move |below| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize % below
+    }
+}

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use clap::Args;
 use rust_native::{
-    Checkpoint, Config, Finish, GenerateOptions, Generated, Gpt2, Options, Precision, Sampling, Strategy,
-    Tokenizer,
+    Checkpoint, Config, Finish, GenerateOptions, Generated, Gpt2, Lookup, Options, Precision, Sampling,
+    Strategy, Tokenizer,
 };
 
 use crate::input::{self, SpecialChoice};
@@ -49,6 +49,10 @@ pub struct Generate {
     /// Beam search with N beams
     #[arg(long, value_name = "N", default_value_t = 1, conflicts_with_all = ["temperature", "top_k", "top_p"])]
     num_beams: usize,
+    /// Guess up to K tokens from the text itself and verify them in one pass: greedy text sooner, never
+    /// another
+    #[arg(long, value_name = "K", conflicts_with_all = ["temperature", "top_k", "top_p", "num_beams", "no_cache"])]
+    lookup: Option<usize>,
     /// Seed of drawing
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -82,7 +86,10 @@ impl Generate {
         let generated = model.generate(&[&prompt], &options, |_, id, _| printer.token(id))?;
         let generated = generated.into_iter().next().context("no text came back")?;
         printer.finish(&prompt, &generated)?;
-        eprintln!("{} ({})", printer.speed(beams), model.identity());
+        let guesses = self.lookup.map_or(String::new(), |_| {
+            format!("; {} of {} guesses right", generated.accepted, generated.proposed)
+        });
+        eprintln!("{}{guesses} ({})", printer.speed(beams), model.identity());
         Ok(())
     }
 
@@ -124,6 +131,8 @@ impl Generate {
             stop: self.stop_ids(config, tokenizer)?,
             seed: self.seed,
             use_cache: !self.no_cache,
+            lookup: self.lookup.map(|tokens| Lookup { tokens, ..Lookup::default() }),
+            ..GenerateOptions::default()
         })
     }
 
@@ -214,7 +223,7 @@ impl<'a> Printer<'a> {
         let known = |id: &&u32| self.tokenizer.is_some_and(|tokenizer| tokenizer.token_bytes(**id).is_some());
         let ids: Vec<u32> = generated.ids.iter().filter(known).copied().collect();
         let text = self.tokenizer.map(|tokenizer| tokenizer.decode_lossy(&ids)).transpose()?;
-        let line = serde_json::json!({
+        let mut line = serde_json::json!({
             "prompt_ids": prompt,
             "ids": generated.ids,
             "text": text,
@@ -225,6 +234,10 @@ impl<'a> Printer<'a> {
                 Finish::Callback => "callback",
             },
         });
+        if generated.proposed > 0 {
+            let (proposed, accepted) = (generated.proposed, generated.accepted);
+            line["lookup"] = serde_json::json!({ "proposed": proposed, "accepted": accepted });
+        }
         writeln!(out, "{line}")?;
         Ok(())
     }
