@@ -10,6 +10,7 @@
 
 mod buffer;
 pub mod cpu;
+pub mod text;
 
 pub use buffer::Buffer;
 pub use cpu::attention::{KvCache, KvShape, Span};
