@@ -12,6 +12,7 @@
 mod buffer;
 pub mod cpu;
 mod precision;
+pub mod text;
 
 pub use buffer::Buffer;
 pub use cpu::attention::{KvCache, KvShape, Span};

@@ -1,0 +1,145 @@
+//! AVX2 with BMI1, BMI2, LZCNT and POPCNT: two halves of 32 bytes.
+
+use std::arch::x86_64::*;
+
+use super::{BLOCK, Classes, Job, Scan};
+
+/// Proof that this CPU has the set; made only by [`Avx2::detect`].
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Avx2(());
+
+impl Avx2 {
+    pub(super) fn detect() -> Option<Avx2> {
+        let all = is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("bmi1")
+            && is_x86_feature_detected!("bmi2")
+            && is_x86_feature_detected!("lzcnt")
+            && is_x86_feature_detected!("popcnt");
+        all.then_some(Avx2(()))
+    }
+}
+
+impl Scan for Avx2 {
+    #[inline(always)]
+    fn classes(self, block: &[u8; BLOCK]) -> Classes {
+        // SAFETY: `self` proves that the CPU has the set.
+        unsafe { classes(block) }
+    }
+
+    #[inline(always)]
+    fn equal(self, block: &[u8; BLOCK], byte: u8) -> u64 {
+        // SAFETY: as above.
+        unsafe { equal(block, byte) }
+    }
+
+    #[inline(always)]
+    fn places(self, mut bits: u64, base: u16, places: &mut [u16; BLOCK]) -> usize {
+        let count = bits.count_ones() as usize;
+        // Eight at a time whether or not there are that many: their number is then no branch. An exhausted
+        // mask has 64 trailing zeros; what that gives is behind the last place.
+        for eight in places.chunks_exact_mut(8) {
+            for place in eight {
+                *place = base.wrapping_add(bits.trailing_zeros() as u16);
+                bits &= bits.wrapping_sub(1);
+            }
+            if bits == 0 {
+                break;
+            }
+        }
+        count
+    }
+
+    #[inline(always)]
+    fn smallest(self, rows: &[[u32; 16]]) -> u32 {
+        // SAFETY: as above.
+        unsafe { smallest(rows) }
+    }
+
+    #[inline(always)]
+    fn fetch<T>(self, at: &T) {
+        // SAFETY: a prefetch reads nothing, and every x86-64 has it.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(at).cast()) }
+    }
+
+    #[inline(always)]
+    fn apart<J: Job>(self, job: J) -> J::Output {
+        // SAFETY: as above.
+        unsafe { apart(self, job) }
+    }
+}
+
+#[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
+#[inline(never)]
+fn apart<J: Job>(scan: Avx2, job: J) -> J::Output {
+    job.run(scan)
+}
+
+#[target_feature(enable = "avx2")]
+#[inline]
+fn halves(block: &[u8; BLOCK]) -> [__m256i; 2] {
+    let at = block.as_ptr().cast::<__m256i>();
+    // SAFETY: the block has 64 readable bytes; the loads need no alignment.
+    unsafe { [_mm256_loadu_si256(at), _mm256_loadu_si256(at.add(1))] }
+}
+
+#[target_feature(enable = "avx2")]
+#[inline]
+fn bits(low: __m256i, high: __m256i) -> u64 {
+    let (low, high) = (_mm256_movemask_epi8(low) as u32, _mm256_movemask_epi8(high) as u32);
+    u64::from(low) | u64::from(high) << 32
+}
+
+/// Bytes from `first` to `first + last`, as all ones.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn range(bytes: __m256i, first: u8, last: u8) -> __m256i {
+    // Unsigned `<=` by a minimum: AVX2 compares signed bytes only.
+    let offset = _mm256_sub_epi8(bytes, _mm256_set1_epi8(first as i8));
+    _mm256_cmpeq_epi8(_mm256_min_epu8(offset, _mm256_set1_epi8(last as i8)), offset)
+}
+
+#[target_feature(enable = "avx2")]
+#[inline]
+fn same(bytes: __m256i, byte: u8) -> __m256i {
+    _mm256_cmpeq_epi8(bytes, _mm256_set1_epi8(byte as i8))
+}
+
+#[target_feature(enable = "avx2")]
+#[inline]
+fn classes(block: &[u8; BLOCK]) -> Classes {
+    let [low, high] = halves(block);
+    let case = _mm256_set1_epi8(0x20);
+    let (low_case, high_case) = (_mm256_or_si256(low, case), _mm256_or_si256(high, case));
+    let blanks = bits(same(low, b' '), same(high, b' '));
+    Classes {
+        letters: bits(range(low_case, b'a', 25), range(high_case, b'a', 25)),
+        digits: bits(range(low, b'0', 9), range(high, b'0', 9)),
+        spaces: bits(range(low, b'\t', 4), range(high, b'\t', 4)) | blanks,
+        blanks,
+        quotes: bits(same(low, b'\''), same(high, b'\'')),
+        high: bits(low, high),
+    }
+}
+
+#[target_feature(enable = "avx2")]
+#[inline]
+fn equal(block: &[u8; BLOCK], byte: u8) -> u64 {
+    let [low, high] = halves(block);
+    bits(same(low, byte), same(high, byte))
+}
+
+#[target_feature(enable = "avx2")]
+#[inline]
+fn smallest(rows: &[[u32; 16]]) -> u32 {
+    let mut least = _mm256_set1_epi32(-1);
+    for row in rows {
+        let at = row.as_ptr().cast::<__m256i>();
+        // SAFETY: a row has 64 readable bytes; the loads need no alignment.
+        let (a, b) = unsafe { (_mm256_loadu_si256(at), _mm256_loadu_si256(at.add(1))) };
+        least = _mm256_min_epu32(least, _mm256_min_epu32(a, b));
+    }
+    let four = _mm_min_epu32(_mm256_castsi256_si128(least), _mm256_extracti128_si256::<1>(least));
+    let two = _mm_min_epu32(four, _mm_shuffle_epi32::<0b01_00_11_10>(four));
+    let one = _mm_min_epu32(two, _mm_shuffle_epi32::<0b10_11_00_01>(two));
+    _mm_cvtsi128_si32(one) as u32
+}

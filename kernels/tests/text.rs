@@ -1,0 +1,96 @@
+//! Every instruction set scans text as the portable specification does.
+
+use kernels::Isa;
+use kernels::text::{BLOCK, Classes, Job, Scan, Scanner};
+use proptest::prelude::*;
+
+/// Everything a set says about one block.
+struct All<'a> {
+    block: &'a [u8; BLOCK],
+    byte: u8,
+    bits: u64,
+    base: u16,
+    rows: &'a [[u32; 16]],
+}
+
+impl Job for All<'_> {
+    type Output = (Classes, u64, Vec<u16>, u32);
+
+    fn run<S: Scan>(self, scan: S) -> Self::Output {
+        let mut places = [u16::MAX; BLOCK];
+        let count = scan.places(self.bits, self.base, &mut places);
+        let (classes, equal) = (scan.classes(self.block), scan.equal(self.block, self.byte));
+        (classes, equal, places[..count].to_vec(), scan.smallest(self.rows))
+    }
+}
+
+fn scanners() -> Vec<Scanner> {
+    let found: Vec<Scanner> = Isa::ALL.into_iter().filter_map(Scanner::of).collect();
+    for isa in Isa::ALL.into_iter().filter(|isa| !found.iter().any(|one| one.isa() == *isa)) {
+        println!("skipped: this CPU does not scan with {isa}");
+    }
+    assert_eq!(found.last().map(|best| best.isa()), Some(Scanner::best().isa()));
+    found
+}
+
+/// The definition, in other words than the specification's.
+fn by_definition(all: &All<'_>) -> (Classes, u64, Vec<u16>, u32) {
+    let mask = |is: &dyn Fn(u8) -> bool| {
+        (0..BLOCK).filter(|&i| is(all.block[i])).fold(0_u64, |bits, i| bits | 1 << i)
+    };
+    let classes = Classes {
+        letters: mask(&|b| b.is_ascii() && char::from(b).is_alphabetic()),
+        digits: mask(&|b| b.is_ascii() && char::from(b).is_numeric()),
+        spaces: mask(&|b| b.is_ascii() && char::from(b).is_whitespace()),
+        blanks: mask(&|b| b == 0x20),
+        quotes: mask(&|b| b == 0x27),
+        high: mask(&|b| b > 127),
+    };
+    let places = (0..64).filter(|i| all.bits >> i & 1 == 1).map(|i| all.base + i).collect();
+    let smallest = all.rows.iter().flatten().fold(u32::MAX, |least, &x| least.min(x));
+    (classes, mask(&|b| b == all.byte), places, smallest)
+}
+
+#[test]
+fn every_byte_at_every_place() {
+    for byte in 0..=255 {
+        for at in 0..BLOCK {
+            let mut block = [b'a'; BLOCK];
+            block[at] = byte;
+            for bits in [0, 1 << at, u64::MAX, u64::MAX << at] {
+                let rows = &[[u32::MAX; 16]; 2][..at % 3];
+                let all = || All { block: &block, byte, bits, base: 65_472, rows };
+                for scanner in scanners() {
+                    assert_eq!(scanner.run(all()), by_definition(&all()), "{:?}", scanner.isa());
+                }
+            }
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn every_set_equals_the_definition(
+        block in prop::collection::vec(any::<u8>(), BLOCK),
+        byte in any::<u8>(),
+        bits in any::<u64>(),
+        base in 0..=65_472_u16,
+        rows in prop::collection::vec(prop::array::uniform16(any::<u32>()), 0..5),
+    ) {
+        let block: &[u8; BLOCK] = block.as_slice().try_into().unwrap();
+        let all = || All { block, byte, bits, base, rows: &rows };
+        for scanner in scanners() {
+            prop_assert_eq!(scanner.run(all()), by_definition(&all()), "{:?}", scanner.isa());
+        }
+    }
+
+    #[test]
+    fn pairs_are_found_where_they_are(text in "[ab|<]{0,200}", from in 0..220_usize) {
+        for scanner in scanners() {
+            for (first, second) in [(b'<', b'|'), (b'a', b'a'), (b'x', b'a')] {
+                let expected = (from..text.len()).find(|&at| text.as_bytes()[at..].starts_with(&[first, second]));
+                prop_assert_eq!(scanner.find_pair(text.as_bytes(), from, first, second), expected);
+            }
+        }
+    }
+}
