@@ -327,8 +327,12 @@ fn laps(task: &Task) -> usize {
 /// A workload with an input where its task needs one.
 pub fn workload(name: &str, task: Task, threads: usize) -> Workload {
     let input = match task.kind() {
-        TaskKind::Encode | TaskKind::WordSplit | TaskKind::Generate | TaskKind::Detokenize => {
-            Some(Input { text: TextKind::Prose, bytes: 65_536, texts: 1 })
+        TaskKind::Encode
+        | TaskKind::WordSplit
+        | TaskKind::Generate
+        | TaskKind::Serve
+        | TaskKind::Detokenize => {
+            Some(Input { text: TextKind::Prose, bytes: 65_536, texts: 1, ..Input::default() })
         }
         _ => None,
     };
@@ -364,7 +368,7 @@ pub fn engine(name: &str, precision: &str) -> Contestant {
 /// A record with something of everything: five engines, one of them refusing, one wrong once, one
 /// limit; encode on one and two threads, decode, generation with and without cache, start, boundary.
 pub fn story() -> Record {
-    let generate = |cache, sampling| Task::Generate { tokens: 8, cache, sampling };
+    let generate = |cache, sampling| Task::Generate { tokens: 8, cache, sampling, beams: None, lookup: None };
     let sampled = Sampling { temperature: 0.8, top_k: 40, top_p: 0.95, seed: 7 };
     let paces = |scale: f64| {
         [

@@ -181,7 +181,9 @@ impl Plan {
 pub fn group(workload: &Workload) -> Group {
     match workload.task.kind() {
         TaskKind::Encode | TaskKind::Detokenize | TaskKind::WordSplit | TaskKind::Boundary => Group::Text,
-        TaskKind::Prefill | TaskKind::Decode | TaskKind::Generate | TaskKind::Load => Group::Model,
+        TaskKind::Prefill | TaskKind::Decode | TaskKind::Generate | TaskKind::Serve | TaskKind::Load => {
+            Group::Model
+        }
         TaskKind::Start => Group::Fresh,
     }
 }

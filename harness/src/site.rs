@@ -195,11 +195,16 @@ impl runner::Site for Site {
         let mut files = Files::default();
         if matches!(
             kind,
-            TaskKind::Prefill | TaskKind::Decode | TaskKind::Generate | TaskKind::Load | TaskKind::Start
+            TaskKind::Prefill
+                | TaskKind::Decode
+                | TaskKind::Generate
+                | TaskKind::Serve
+                | TaskKind::Load
+                | TaskKind::Start
         ) {
             files.model = Some(self.model(&workload.model)?);
         }
-        if matches!(kind, TaskKind::Encode | TaskKind::Detokenize | TaskKind::Generate) {
+        if matches!(kind, TaskKind::Encode | TaskKind::Detokenize | TaskKind::Generate | TaskKind::Serve) {
             files.vocabulary = Some(self.vocabulary()?);
         }
         if let Some(input) = &workload.input {

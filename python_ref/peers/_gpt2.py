@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import os
 from importlib.metadata import version
+from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,6 +61,8 @@ class Gpt2:
     #: The peer's own loops.
     decode: type[ModelJob]
     generate: type[ModelJob]
+    #: How requests that queue are served, where the peer does that.
+    serve: type[ModelJob] | None = None
 
     def __init__(self) -> None:
         """Nothing loaded yet."""
@@ -81,6 +84,8 @@ class Gpt2:
                 return self.decode(self.model(order), order)
             case "generate":
                 return self.generate(self.model(order), order)
+            case "serve" if self.serve:
+                return self.serve(self.model(order), order)
             case "load":
                 return Load(self, order)
             case "start":
@@ -136,15 +141,40 @@ def tokenizer(order: Order) -> Tokenizer:
     return Tokenizer.from_file(str(Path(order.need("vocabulary"), "tokenizer.json")))
 
 
+def plain(order: Order) -> None:
+    """Refuse a generation of anything but one text, one token after another."""
+    texts = len(order.need("texts"))
+    asked = {
+        f"{texts} texts as one batch": texts != 1,
+        "beam search": order.task.get("beams"),
+        "guessing tokens from the text": order.task.get("lookup"),
+    }
+    for what, wanted in asked.items():
+        if wanted:
+            raise Refused(f"{what} is not written here", "ask the peer transformers_generate")
+
+
 def room(model: GPT2LMHeadModel, words: Tokenizer, order: Order) -> None:
-    """Check, off the clock, that there is one text, not empty, that the new tokens fit behind."""
-    texts = order.need("texts")
-    if len(texts) != 1:
-        raise ValueError(f"generate takes one text; files.texts holds {len(texts)}")
-    length = len(words.encode(texts[0], add_special_tokens=False).ids)
-    if not length:
-        raise Refused("an empty prompt has no last position", "give a text")
-    fits(model, length + max(order.task["tokens"], 1) - 1)
+    """Check, off the clock, that no text is empty and that its new tokens fit behind each."""
+    tokens = order.task["tokens"]
+    each = cycle(tokens if isinstance(tokens, list) else [tokens])
+    for text, new in zip(order.need("texts"), each, strict=False):
+        length = len(words.encode(text, add_special_tokens=False).ids)
+        if not length:
+            raise Refused("an empty prompt has no last position", "give a text")
+        fits(model, length + max(new, 1) - 1)
+
+
+def padded(prompts: list[list[int]]) -> dict[str, torch.Tensor]:
+    """Return prompts as one batch, padded on the left, with the mask that hides the padding."""
+    import torch  # noqa: PLC0415
+
+    longest = max(map(len, prompts))
+    ids = torch.tensor([[0] * (longest - len(prompt)) + prompt for prompt in prompts])
+    if min(map(len, prompts)) == longest:
+        return {"inputs": ids}
+    mask = torch.tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts])
+    return {"inputs": ids, "attention_mask": mask}
 
 
 class ModelJob:
@@ -174,9 +204,13 @@ class TextJob(ModelJob):
     """Text in, text out, with or without the cache, greedy or sampled; a peer adds `run`."""
 
     takes = "texts"
+    #: Whether it does more than one text, one token after another.
+    versatile = False
 
     def __init__(self, model: GPT2LMHeadModel, order: Order) -> None:
         """Read the tokenizer; check that prompt and new tokens fit."""
+        if not self.versatile:
+            plain(order)
         self.model, self.tokenizer = model, tokenizer(order)
         self.tokens = order.task["tokens"]
         self.cached, self.sampling = order.task.get("cache", True), order.task.get("sampling")

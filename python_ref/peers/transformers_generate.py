@@ -6,6 +6,7 @@ processors, stopping criteria and cache handling. A streamer marks each token as
 
 from __future__ import annotations
 
+from itertools import cycle, islice
 from typing import TYPE_CHECKING, Any
 
 from peers import _gpt2
@@ -18,18 +19,23 @@ if TYPE_CHECKING:
 
 
 class Laps:
-    """A streamer: `generate` hands it the prompt first, then the ids of every step."""
+    """A streamer: `generate` hands it the prompts first, then the ids of every step.
+
+    A step of guesses brings several ids at once; of several texts, one of each.
+    """
 
     def __init__(self, mark: Mark) -> None:
         """Keep the mark."""
         self._mark = mark
-        self._prompt_seen = False
+        self._texts = 0
 
-    def put(self, value: torch.Tensor) -> None:  # noqa: ARG002 - the moment counts, not the ids
+    def put(self, value: torch.Tensor) -> None:
         """One step's ids are on the host."""
-        if self._prompt_seen:
+        if not self._texts:
+            self._texts = value.shape[0]
+            return
+        for _ in range(value.numel() // self._texts):
             self._mark()
-        self._prompt_seen = True
 
     def end(self) -> None:
         """Nothing is held back."""
@@ -83,7 +89,13 @@ class Decode(_gpt2.ModelJob):
 
 
 class Generate(_gpt2.TextJob):
-    """Text in, text out, with or without the cache, greedy or sampled."""
+    """Texts in, texts out: with or without the cache, greedy, sampled, searched or guessed ahead.
+
+    Several texts are one batch, padded on the left. `generate` computes each of them in full, whatever
+    they share, and hands the tokens of a beam search over at the end.
+    """
+
+    versatile = True
 
     def __init__(self, model: GPT2LMHeadModel, order: Order) -> None:
         """Turn the task into `generate`'s own options."""
@@ -92,15 +104,48 @@ class Generate(_gpt2.TextJob):
         if self.sampling:
             self._options |= {name: self.sampling[name] for name in ("temperature", "top_k", "top_p")}
             self._options["do_sample"] = True
+        if beams := order.task.get("beams"):
+            self._options["num_beams"] = beams
+        if lookup := order.task.get("lookup"):
+            self._options["prompt_lookup_num_tokens"] = lookup
+        self._streams = not beams
 
     def run(self, given: Given, mark: Mark) -> None:
         """Encode, generate, decode."""
-        import torch  # noqa: PLC0415
+        prompts = [self.tokenizer.encode(text, add_special_tokens=False).ids for text in given]
+        batch = _gpt2.padded(prompts)
+        options = self._options | ({"streamer": Laps(mark)} if self._streams else {})
+        out = self.model.generate(**batch, max_new_tokens=self.tokens, **options)
+        new = out[:, batch["inputs"].shape[1] :].tolist()
+        if not self._streams:
+            mark()
+        self.ids = [token for ids in new for token in ids]
+        self.text = "".join(self.tokenizer.decode(ids, skip_special_tokens=False) for ids in new)
 
-        prompt = torch.tensor([self.tokenizer.encode(given[0], add_special_tokens=False).ids])
-        out = self.model.generate(prompt, max_new_tokens=self.tokens, streamer=Laps(mark), **self._options)
-        self.ids = out[0, prompt.shape[1] :].tolist()
-        self.text = self.tokenizer.decode(self.ids, skip_special_tokens=False)
+
+class Serve(_gpt2.ModelJob):
+    """Requests that queue, in batches of as many as there are slots; each ends with its longest text."""
+
+    takes = "texts"
+
+    def __init__(self, model: GPT2LMHeadModel, order: Order) -> None:
+        """Read the tokenizer."""
+        self._model, self._tokenizer = model, _gpt2.tokenizer(order)
+        self._slots, self._tokens = order.task["slots"], order.task["tokens"]
+        _gpt2.room(model, self._tokenizer, order)
+
+    def run(self, given: Given, mark: Mark) -> None:
+        """One call a batch; each request keeps as many of its tokens as it asked for."""
+        requests = zip(given, cycle(self._tokens), strict=False)
+        while some := list(islice(requests, self._slots)):
+            prompts = [self._tokenizer.encode(text, add_special_tokens=False).ids for text, _ in some]
+            batch = _gpt2.padded(prompts)
+            most = max(tokens for _, tokens in some)
+            out = self._model.generate(**batch, max_new_tokens=most, do_sample=False)
+            new = out[:, batch["inputs"].shape[1] :].tolist()
+            for ids, (_, tokens) in zip(new, some, strict=True):
+                self.ids += ids[:tokens]
+                mark()
 
 
 class Peer(_gpt2.Gpt2):
@@ -108,4 +153,4 @@ class Peer(_gpt2.Gpt2):
 
     name = "transformers"
     settings = {"loop": "generate"}  # noqa: RUF012 - never written to
-    step, decode, generate = staticmethod(prefill), Decode, Generate
+    step, decode, generate, serve = staticmethod(prefill), Decode, Generate, Serve

@@ -11,7 +11,7 @@ use rust_native::{
 };
 
 fn model(seed: u64) -> Gpt2 {
-    Weights::random(small(), seed).model(&Options { threads: 2, isa: None, theta_hat: None })
+    Weights::random(small(), seed).model(&Options { threads: 2, ..Options::default() })
 }
 
 fn run(model: &Gpt2, prompts: &[&[u32]], options: &GenerateOptions) -> Vec<Generated> {

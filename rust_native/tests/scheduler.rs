@@ -15,7 +15,7 @@ use rust_native::{
 const V: usize = 211;
 
 fn model(seed: u64) -> Gpt2 {
-    Weights::random(small(), seed).model(&Options { threads: 2, isa: None, theta_hat: None })
+    Weights::random(small(), seed).model(&Options { threads: 2, ..Options::default() })
 }
 
 fn go(_: RequestId, _: u32, _: f32) -> ControlFlow<()> {

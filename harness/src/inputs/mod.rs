@@ -36,8 +36,8 @@ impl Inputs {
         if !path.exists() {
             let text = self.text(input.text, input.bytes)?;
             let mut lines = String::new();
-            for piece in pieces(&text, input.texts) {
-                lines.push_str(&serde_json::to_string(piece).context("cannot write a text as JSON")?);
+            for piece in cut(&text, input) {
+                lines.push_str(&serde_json::to_string(&piece).context("cannot write a text as JSON")?);
                 lines.push('\n');
             }
             self.put(&path, lines.as_bytes())?;
@@ -143,25 +143,39 @@ pub fn prompt_ids(task: &Task) -> Option<usize> {
     }
 }
 
-/// Cuts `text` into `count` texts of about equal length, each cut at the next line end or space so
-/// that no word is split (or at the next character border where there is neither in reach).
-pub fn pieces(text: &str, count: usize) -> Vec<&str> {
-    let mut cut = Vec::with_capacity(count);
-    let mut start = 0;
-    for at in 1..=count {
-        let aim = (text.len() * at / count).max(start);
-        let mut end = aim;
-        if at < count {
-            let window = &text.as_bytes()[aim..text.len().min(aim + 64)];
-            end += window.iter().position(|&byte| byte == b'\n' || byte == b' ').unwrap_or(0);
-        }
-        while !text.is_char_boundary(end) {
-            end += 1;
-        }
+/// Cuts `text` into texts whose lengths are about as `shares`, each cut at a word border.
+pub fn pieces<'t>(text: &'t str, shares: &[usize]) -> Vec<&'t str> {
+    let total: usize = shares.iter().sum();
+    let mut cut = Vec::with_capacity(shares.len());
+    let (mut start, mut sum) = (0, 0);
+    for share in shares {
+        sum += share;
+        let aim = (text.len() * sum / total).max(start);
+        let end = if sum < total { border(text, aim) } else { text.len() };
         cut.push(&text[start..end]);
         start = end;
     }
     cut
+}
+
+/// The texts of an input: what they share, then a piece each.
+fn cut(text: &str, input: &Input) -> Vec<String> {
+    let head = if input.shared > 0 { border(text, input.shared) } else { 0 };
+    let (shared, rest) = text.split_at(head);
+    let share = |at: usize| if input.uneven { 1 + at * 7 % input.texts } else { 1 };
+    let shares: Vec<usize> = (0..input.texts).map(share).collect();
+    pieces(rest, &shares).into_iter().map(|piece| format!("{shared}{piece}")).collect()
+}
+
+/// Where to cut near `aim`: at the next line end or space so that no word is split, or at the next
+/// character border where there is neither in reach.
+fn border(text: &str, aim: usize) -> usize {
+    let window = &text.as_bytes()[aim..text.len().min(aim + 64)];
+    let mut end = aim + window.iter().position(|&byte| byte == b'\n' || byte == b' ').unwrap_or(0);
+    while !text.is_char_boundary(end) {
+        end += 1;
+    }
+    end
 }
 
 /// sha256 of a file, in hexadecimal.
@@ -195,14 +209,29 @@ mod tests {
     #[test]
     fn pieces_cover_the_text_and_split_no_word() {
         let text = "one two three four five six seven eight nine ten";
-        let cut = pieces(text, 4);
+        let cut = pieces(text, &[1; 4]);
         assert_eq!(cut.concat(), text);
         assert_eq!(cut.len(), 4);
         assert!(cut.iter().all(|piece| !piece.ends_with(char::is_alphabetic)
             || text.ends_with(piece)
             || text.contains(&format!("{piece} "))));
-        assert_eq!(pieces("世界世界", 3).concat(), "世界世界");
-        assert_eq!(pieces("", 1), [""]);
+        assert_eq!(pieces("世界世界", &[1; 3]).concat(), "世界世界");
+        assert_eq!(pieces("", &[1]), [""]);
+    }
+
+    #[test]
+    fn texts_begin_alike_and_differ_in_length_where_asked() {
+        let text = "one two three four five six seven eight nine ten eleven twelve";
+        let input = Input { bytes: text.len(), texts: 3, shared: 5, ..Input::default() };
+        let texts = super::cut(text, &input);
+        assert!(texts.iter().all(|text| text.starts_with("one two")), "{texts:?}");
+        let own: String = texts.iter().map(|text| &text["one two".len()..]).collect();
+        assert_eq!(format!("one two{own}"), text);
+        let input = Input { shared: 0, texts: 4, uneven: true, ..input };
+        let texts = super::cut(text, &input);
+        assert_eq!(texts.concat(), text);
+        let lengths: Vec<usize> = texts.iter().map(String::len).collect();
+        assert!(lengths[0] < lengths[2] && lengths[2] < lengths[1], "shares 1, 4, 3, 2: {lengths:?}");
     }
 
     #[test]
@@ -222,7 +251,7 @@ mod tests {
     fn files_are_made_once_and_read_back() {
         let folder = tempfile::tempdir().unwrap();
         let inputs = Inputs::new(folder.path().join("in"), Packages::none(), None);
-        let input = Input { text: TextKind::EmojiWhitespace, bytes: 999, texts: 3 };
+        let input = Input { text: TextKind::EmojiWhitespace, bytes: 999, texts: 3, ..Input::default() };
         let path = inputs.texts(&input).unwrap();
         let texts = worker::read_texts(&path).unwrap();
         assert_eq!(texts.len(), 3);

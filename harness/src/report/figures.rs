@@ -8,7 +8,7 @@ use super::chart::{
 use super::format::{MISSING, Quantity};
 use super::palette::of_engine;
 use super::sections::stages;
-use super::view::{crossing_word, describe, shown};
+use super::view::{crossing_word, describe, is_plain_request, shown};
 use crate::record::Status;
 use crate::spec::{Reading, Role, Workload};
 use crate::summary::{Cell, Estimate, View};
@@ -138,11 +138,8 @@ const BINDING: f64 = 5.0;
 
 fn first_token(of: &Material) -> Bars {
     // Without a cache or with sampling, the first token is made by the same work.
-    let workloads = of
-        .workloads(TaskKind::Generate)
-        .into_iter()
-        .filter(|workload| matches!(workload.task, Task::Generate { cache: true, sampling: None, .. }))
-        .collect();
+    let workloads =
+        of.workloads(TaskKind::Generate).into_iter().filter(|workload| is_plain_request(workload)).collect();
     times(of, "Time to first token in a warm process", TO_COMPARE, workloads, |cell| &cell.first_token)
 }
 

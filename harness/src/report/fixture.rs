@@ -85,10 +85,11 @@ fn workloads() -> Vec<Workload> {
         expect: None,
         logit_budget: 1e-4,
     };
-    let text = |text, bytes, texts| Some(Input { text, bytes, texts });
+    let text = |text, bytes, texts| Some(Input { text, bytes, texts, ..Input::default() });
     let one = Task::Encode { batch: false };
     let request = text(TextKind::Prose, 512, 1);
-    let generate = |cache, sampling| Task::Generate { tokens: 64, cache, sampling };
+    let generate =
+        |cache, sampling| Task::Generate { tokens: 64, cache, sampling, beams: None, lookup: None };
     let sampling = Sampling { temperature: 0.8, top_k: 40, top_p: 0.95, seed: 1 };
     let crossing = |crossing, elements| Task::Boundary { crossing, elements, repeat: 100 };
     vec![
@@ -142,6 +143,7 @@ fn base_ns(workload: &Workload) -> f64 {
         Task::Prefill { tokens, batch } => (tokens * batch) as f64 * 1.873e6,
         Task::Decode { tokens, batch, .. } => *tokens as f64 * (17.3e6 + *batch as f64 * 1.2e6),
         Task::Generate { tokens, cache, .. } => *tokens as f64 * if *cache { 19.1e6 } else { 241.0e6 },
+        Task::Serve { tokens, .. } => tokens.iter().sum::<usize>() as f64 * 9.3e6,
         Task::Load => 73.4e6,
         Task::Start { .. } => 211.0e6,
         Task::Boundary { crossing, elements, repeat } => {

@@ -62,9 +62,7 @@ impl<'a> Material<'a> {
 
     /// The request whose stages are taken apart: the first greedy generation with a cache.
     pub(super) fn request(&self) -> Option<&'a Workload> {
-        self.workloads(TaskKind::Generate)
-            .into_iter()
-            .find(|workload| matches!(workload.task, Task::Generate { cache: true, sampling: None, .. }))
+        self.workloads(TaskKind::Generate).into_iter().find(|workload| is_plain_request(workload))
     }
 
     /// Median time from spawn to hello.
@@ -133,7 +131,19 @@ pub fn describe(workload: &Workload) -> String {
         let size = super::format::Quantity::Bytes.show(input.bytes as f64);
         match input.texts {
             1 => format!("{} {size}", input.text.word()),
-            n => format!("{} {size} in {} texts", input.text.word(), super::format::grouped(n as u64)),
+            n => format!(
+                "{} {size} in {} {}texts{}",
+                input.text.word(),
+                super::format::grouped(n as u64),
+                if input.uneven { "uneven " } else { "" },
+                match input.shared {
+                    0 => String::new(),
+                    bytes => format!(
+                        " behind {} that they share",
+                        super::format::Quantity::Bytes.show(bytes as f64)
+                    ),
+                }
+            ),
         }
     });
     let what = match &workload.task {
@@ -143,11 +153,17 @@ pub fn describe(workload: &Workload) -> String {
         Task::Decode { context, tokens, batch } => {
             format!("batch B = {batch}, context {context}, {tokens} steps")
         }
-        Task::Generate { tokens, cache, sampling } => format!(
-            "{text}, {tokens} new tokens{}{}",
+        Task::Generate { tokens, cache, sampling, beams, lookup } => format!(
+            "{text}, {tokens} new tokens{}{}{}{}",
             if *cache { "" } else { ", no KV cache" },
-            if sampling.is_some() { ", sampled" } else { "" }
+            if sampling.is_some() { ", sampled" } else { "" },
+            beams.map_or(String::new(), |beams| format!(", {beams} beams")),
+            lookup.map_or(String::new(), |tokens| format!(", guesses of {tokens}"))
         ),
+        Task::Serve { slots, tokens } => {
+            let tokens: Vec<String> = tokens.iter().map(usize::to_string).collect();
+            format!("{text}, {slots} at a time, {} new tokens", tokens.join(", "))
+        }
         Task::Load => "weights to a ready model".into(),
         Task::Start { tokens } => format!("fresh process, prompt T = {tokens}"),
         Task::Boundary { crossing, elements, .. } => {
@@ -162,6 +178,15 @@ pub fn describe(workload: &Workload) -> String {
         model if modelled && model != "gpt2" => format!("{what}, {threads}, model {model}"),
         _ => format!("{what}, {threads}"),
     }
+}
+
+/// One text continued greedily with a cache, one token after another: what others are switches of.
+pub fn is_plain_request(workload: &Workload) -> bool {
+    workload.input.as_ref().is_none_or(|input| input.texts == 1)
+        && matches!(
+            workload.task,
+            Task::Generate { cache: true, sampling: None, beams: None, lookup: None, .. }
+        )
 }
 
 /// How ids cross, in words.

@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 
 /// Text of one kind, cut at a character boundary to at most `bytes` bytes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Input {
     /// Which text.
@@ -14,13 +14,20 @@ pub struct Input {
     /// Cut into this many texts of about equal length, each at a line or word border.
     #[serde(default = "one", skip_serializing_if = "is_one")]
     pub texts: usize,
+    /// Bytes at the head that stand before each of the texts: prompts that begin alike.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub shared: usize,
+    /// Cut into texts of unequal length: the shares 1 to `texts` in a mixed order.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub uneven: bool,
 }
 
 /// The kinds of text that every installation has. What each is made of: `inputs.rs`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TextKind {
     /// English prose: documentation of pinned packages, code blocks left out.
+    #[default]
     Prose,
     /// Source code of pinned packages.
     Code,
@@ -55,12 +62,20 @@ impl Input {
     pub(super) fn check(&self) -> Result<()> {
         ensure!(self.bytes <= 1 << 30, "`bytes` must be at most {} (1 GiB)", 1u32 << 30);
         ensure!(self.texts >= 1 && self.texts <= self.bytes.max(1), "`texts` must be 1 to `bytes`");
+        ensure!(self.shared <= self.bytes, "`shared` is part of `bytes` and can be no more");
         Ok(())
     }
 
     /// Name of the input's file: the same words, always the same file.
     pub fn slug(&self) -> String {
-        format!("{}-{}-{}", self.text.word(), self.bytes, self.texts)
+        let mut slug = format!("{}-{}-{}", self.text.word(), self.bytes, self.texts);
+        if self.shared > 0 {
+            slug += &format!("-shared{}", self.shared);
+        }
+        if self.uneven {
+            slug += "-uneven";
+        }
+        slug
     }
 }
 
@@ -69,4 +84,7 @@ fn one() -> usize {
 }
 fn is_one(n: &usize) -> bool {
     *n == 1
+}
+fn is_zero(n: &usize) -> bool {
+    *n == 0
 }

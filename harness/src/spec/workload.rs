@@ -94,7 +94,11 @@ impl Workload {
         }
         let needs_texts = matches!(
             self.task.kind(),
-            TaskKind::Encode | TaskKind::WordSplit | TaskKind::Generate | TaskKind::Detokenize
+            TaskKind::Encode
+                | TaskKind::WordSplit
+                | TaskKind::Generate
+                | TaskKind::Serve
+                | TaskKind::Detokenize
         );
         ensure!(!needs_texts || self.input.is_some(), "task `{}` needs an `input`", self.task.kind());
         if let Some(input) = &self.input {
@@ -110,9 +114,20 @@ impl Workload {
                     "`context`, `tokens` and `batch` must be at least 1"
                 );
             }
-            Task::Generate { tokens, .. } | Task::Start { tokens } => {
-                ensure!(*tokens >= 1, "`tokens` must be at least 1")
+            Task::Generate { tokens, sampling, cache, beams, lookup } => {
+                ensure!(*tokens >= 1, "`tokens` must be at least 1");
+                ensure!(*beams != Some(0) && *lookup != Some(0), "`beams` and `lookup` must be at least 1");
+                let ways = [sampling.is_some(), !cache, beams.is_some(), lookup.is_some()];
+                ensure!(
+                    ways.into_iter().filter(|way| *way).count() <= 1,
+                    "of `sampling`, `cache` = false, `beams` and `lookup` only one"
+                );
             }
+            Task::Serve { slots, tokens } => ensure!(
+                *slots >= 1 && !tokens.is_empty() && !tokens.contains(&0),
+                "`slots` and each of `tokens` must be at least 1"
+            ),
+            Task::Start { tokens } => ensure!(*tokens >= 1, "`tokens` must be at least 1"),
             Task::Boundary { repeat, .. } => ensure!(*repeat >= 1, "`repeat` must be at least 1"),
             Task::Encode { .. } | Task::Detokenize | Task::WordSplit | Task::Load => {}
         }
@@ -179,6 +194,10 @@ mod tests {
             ("name =", "threads = 0\nname =", "threads"),
             ("name =", "profiles = [\"slow\"]\nname =", "slow"),
             ("analysis = \"why\"", "analysis = \" \"", "analysis"),
+            ("\"encode\" }", "\"generate\", tokens = 4, beams = 0 }", "`beams`"),
+            ("\"encode\" }", "\"generate\", tokens = 4, beams = 2, lookup = 3 }", "only one"),
+            ("\"encode\" }", "\"serve\", slots = 2, tokens = [4, 0] }", "`tokens`"),
+            ("65_536 }", "65_536, shared = 65_537 }", "`shared`"),
             ("[[workload]]", "[[workload", "w.toml"),
         ] {
             let error = format!("{:#}", load(&GOOD.replace(from, to)).unwrap_err());

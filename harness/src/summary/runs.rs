@@ -165,7 +165,9 @@ impl<'a> Runs<'a> {
         let laps = row.laps_ns.as_slice();
         match metric {
             Metric::Time | Metric::FirstTime => self.time_of(row).into_iter().collect(),
-            Metric::FirstToken if matches!(self.task, Task::Generate { .. } | Task::Prefill { .. }) => {
+            Metric::FirstToken
+                if matches!(self.task, Task::Generate { beams: None, .. } | Task::Prefill { .. }) =>
+            {
                 as_ns(&laps[..laps.len().min(1)])
             }
             Metric::TokenTime | Metric::Jitter => match self.task {

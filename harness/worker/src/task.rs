@@ -40,7 +40,8 @@ pub enum Task {
         batch: usize,
     },
     /// Text in, text out: encode, prefill, `tokens` new tokens, detokenize. One lap a token; the
-    /// first lap is the time to first token. Answer: new ids, then the new text's UTF-8 bytes.
+    /// first lap is the time to first token. Several texts are one batch, a lap when all of them have
+    /// one token more. Answer: new ids, text after text, then the UTF-8 bytes of the new texts.
     Generate {
         /// New tokens.
         tokens: usize,
@@ -50,6 +51,24 @@ pub enum Task {
         /// Absent: greedy.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         sampling: Option<Sampling>,
+        /// Texts that a beam search keeps side by side, scored by the mean log-probability; absent: no
+        /// search. One lap, when the text is known.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        beams: Option<usize>,
+        /// Tokens that may be guessed from the text itself at a time and verified at once; absent: one
+        /// token after another. The answer is the same.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        lookup: Option<usize>,
+    },
+    /// Requests of unequal lengths that are all there when the run starts, at most `slots` of them
+    /// worked on at a time. Request i is the i-th text and gets `tokens[i mod len]` greedy tokens. One
+    /// lap a request, at its end, in the order of their ends. Answer: the new ids of all requests, in
+    /// the order of the texts.
+    Serve {
+        /// Sequences worked on at a time at most.
+        slots: usize,
+        /// New tokens, over and over.
+        tokens: Vec<usize>,
     },
     /// Weights from their file to a model ready for its first token.
     Load,
@@ -109,6 +128,7 @@ pub enum TaskKind {
     Prefill,
     Decode,
     Generate,
+    Serve,
     Load,
     Start,
     Boundary,
@@ -116,13 +136,14 @@ pub enum TaskKind {
 
 impl TaskKind {
     /// Every kind, in the order reports list them.
-    pub const ALL: [TaskKind; 9] = [
+    pub const ALL: [TaskKind; 10] = [
         TaskKind::Encode,
         TaskKind::Detokenize,
         TaskKind::WordSplit,
         TaskKind::Prefill,
         TaskKind::Decode,
         TaskKind::Generate,
+        TaskKind::Serve,
         TaskKind::Load,
         TaskKind::Start,
         TaskKind::Boundary,
@@ -137,6 +158,7 @@ impl TaskKind {
             TaskKind::Prefill => "prefill",
             TaskKind::Decode => "decode",
             TaskKind::Generate => "generate",
+            TaskKind::Serve => "serve",
             TaskKind::Load => "load",
             TaskKind::Start => "start",
             TaskKind::Boundary => "boundary",
@@ -170,9 +192,19 @@ impl Task {
             Task::Prefill { .. } => TaskKind::Prefill,
             Task::Decode { .. } => TaskKind::Decode,
             Task::Generate { .. } => TaskKind::Generate,
+            Task::Serve { .. } => TaskKind::Serve,
             Task::Load => TaskKind::Load,
             Task::Start { .. } => TaskKind::Start,
             Task::Boundary { .. } => TaskKind::Boundary,
+        }
+    }
+
+    /// What a generation asks for beyond one token after another, in words for a refusal.
+    pub fn beyond_steps(&self) -> Option<&'static str> {
+        match self {
+            Task::Generate { beams: Some(_), .. } => Some("beam search"),
+            Task::Generate { lookup: Some(_), .. } => Some("guessing tokens from the text"),
+            _ => None,
         }
     }
 }

@@ -18,9 +18,11 @@ impl Engine for Noop {
     fn prepare(&mut self, order: &Prepare) -> Result<Box<dyn Job + '_>, Stop> {
         let (calls, laps) = match order.task {
             Task::Boundary { repeat, .. } => (repeat, false),
-            Task::Prefill { .. } | Task::Decode { .. } | Task::Generate { .. } | Task::Start { .. } => {
-                (1, true)
-            }
+            Task::Prefill { .. }
+            | Task::Decode { .. }
+            | Task::Generate { .. }
+            | Task::Serve { .. }
+            | Task::Start { .. } => (1, true),
             _ => (1, false),
         };
         Ok(Box::new(Nothing { calls, laps }))
@@ -60,13 +62,14 @@ mod tests {
     use crate::tests::talk;
     use worker::{Reply, TaskKind};
 
-    const TASKS: [&str; 9] = [
+    const TASKS: [&str; 10] = [
         r#"{"kind":"encode"}"#,
         r#"{"kind":"detokenize"}"#,
         r#"{"kind":"word_split"}"#,
         r#"{"kind":"prefill","tokens":8,"batch":1}"#,
         r#"{"kind":"decode","context":8,"tokens":4,"batch":1}"#,
         r#"{"kind":"generate","tokens":4}"#,
+        r#"{"kind":"serve","slots":2,"tokens":[4,8]}"#,
         r#"{"kind":"load"}"#,
         r#"{"kind":"start","tokens":8}"#,
         r#"{"kind":"boundary","crossing":"empty","elements":0,"repeat":1000}"#,

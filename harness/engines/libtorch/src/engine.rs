@@ -92,14 +92,17 @@ impl Engine for Libtorch {
                 let ids = prompt(order, batch, context)?;
                 Ok(Box::new(Decode::new(model, kind, &ids, batch, tokens)?))
             }
-            Task::Generate { tokens, cache, sampling } => {
+            Task::Generate { tokens, cache, sampling, .. } => {
+                if let Some(beyond) = order.task.beyond_steps() {
+                    return Err(Stop::refused(format!("{beyond} is not written here"), ""));
+                }
+                let [text] = <[String; 1]>::try_from(order.files.read_texts()?).map_err(|texts| {
+                    Stop::refused(format!("{} texts as one batch are not written here", texts.len()), "")
+                })?;
                 self.load_tokenizer(order.files.vocabulary()?)?;
                 self.load_model(order.files.model()?)?;
                 let (_, model) = self.model.as_ref().context("a model was just loaded")?;
                 let (_, tokenizer) = self.tokenizer.as_ref().context("a tokenizer was just loaded")?;
-                let texts = order.files.read_texts()?;
-                let [text] = <[String; 1]>::try_from(texts)
-                    .map_err(|texts| anyhow!("generate takes one text; the file holds {}", texts.len()))?;
                 let prompt = tokenizer.encode_fast(text.as_str(), false).map_err(|error| anyhow!(error))?;
                 if prompt.is_empty() {
                     return Err(Stop::refused("an empty prompt has no last position", "give a text"));

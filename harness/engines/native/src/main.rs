@@ -10,6 +10,9 @@ mod generate;
 mod jobs;
 mod model;
 #[cfg(test)]
+mod request_tests;
+mod serve;
+#[cfg(test)]
 mod tests;
 
 use worker::{Engine, serve};

@@ -3,11 +3,11 @@
 //! A model is loaded once per folder and thread count and kept; `load` and `start` load it again
 //! inside their runs and first let go of the kept one, so that memory shows one model and not two.
 
-use crate::generate::Generate;
+use crate::generate;
 use crate::jobs::{Decode, Load, Prefill, Start};
 use anyhow::{Context, Result, anyhow};
 use kernels::Isa;
-use rust_native::{Checkpoint, Gpt2, Options, Precision, Special, Tokenizer};
+use rust_native::{Checkpoint, Gpt2, Options, Precision, Tokenizer};
 use std::path::{Path, PathBuf};
 use worker::{Engine, Identity, Job, Prepare, Stop, Task};
 
@@ -99,20 +99,12 @@ impl Engine for Cpu {
                 fits(model, context + tokens)?;
                 Ok(Box::new(Decode::new(model, prompts(order, batch, context)?, tokens)?))
             }
-            Task::Generate { tokens, cache, sampling } => {
+            Task::Generate { .. } | Task::Serve { .. } => {
                 self.load_tokenizer(order)?;
                 self.load_model(order)?;
                 let (_, _, model) = self.model.as_ref().context("a model was just loaded")?;
                 let (_, tokenizer) = self.tokenizer.as_ref().context("a tokenizer was just loaded")?;
-                let texts = order.files.read_texts()?;
-                let [text] = <[String; 1]>::try_from(texts)
-                    .map_err(|texts| anyhow!("generate takes one text; the file holds {}", texts.len()))?;
-                let length = tokenizer.count(&text, Special::Allow)?;
-                if length == 0 {
-                    return Err(Stop::refused("an empty prompt has no last position", "give a text"));
-                }
-                fits(model, length + tokens)?;
-                Ok(Box::new(Generate::new(model, tokenizer, text, tokens, cache, sampling)))
+                generate::prepare(model, tokenizer, order)
             }
             Task::Load => {
                 self.model = None;
@@ -132,7 +124,7 @@ impl Engine for Cpu {
 }
 
 /// Refuses more positions than the model knows.
-fn fits(model: &Gpt2, positions: usize) -> Result<(), Stop> {
+pub fn fits(model: &Gpt2, positions: usize) -> Result<(), Stop> {
     let known = model.config().n_positions;
     if positions <= known {
         return Ok(());

@@ -8,19 +8,19 @@ use rust_native::{Config, Precision, Tokenizer};
 use std::path::PathBuf;
 use worker::{Engine, Reply, SampleReply, Unit, digest_bytes, digest_ids, monotonic_ns, serve_on, write_ids};
 
-struct Bench {
+pub struct Bench {
     folder: tempfile::TempDir,
 }
 
 /// What one measurement gave: its first sample, the answer's bytes, the logits.
-struct Outcome {
-    sample: SampleReply,
-    answer: Vec<u8>,
+pub struct Outcome {
+    pub sample: SampleReply,
+    pub answer: Vec<u8>,
     logits: Vec<f32>,
 }
 
 impl Bench {
-    fn new(ids: &[u32], texts: &[&str]) -> Bench {
+    pub fn new(ids: &[u32], texts: &[&str]) -> Bench {
         let bench = Bench { folder: tempfile::tempdir().unwrap() };
         let config = Config { n_positions: 48, ..Config::tiny() };
         write_model(bench.folder.path(), &config, 11).unwrap();
@@ -31,11 +31,11 @@ impl Bench {
         bench
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    fn replies(&self, engine: &mut dyn Engine, task: &str, threads: usize) -> Vec<Reply> {
+    pub fn replies(&self, engine: &mut dyn Engine, task: &str, threads: usize) -> Vec<Reply> {
         let folder = self.folder.path();
         let orders = format!(
             "{{\"order\":\"prepare\",\"workload\":\"w\",\"task\":{task},\"threads\":{threads},\"files\":{{\
@@ -54,7 +54,7 @@ impl Bench {
     }
 
     /// Two samples, which must be alike.
-    fn measure(&self, engine: &mut dyn Engine, task: &str, threads: usize) -> Outcome {
+    pub fn measure(&self, engine: &mut dyn Engine, task: &str, threads: usize) -> Outcome {
         let replies = self.replies(engine, task, threads);
         let (Reply::Sample(first), Reply::Sample(second)) = (&replies[1], &replies[2]) else {
             panic!("{task}: {replies:?}")
@@ -83,7 +83,7 @@ impl Bench {
     }
 }
 
-fn ids_of(bytes: &[u8]) -> Vec<u32> {
+pub fn ids_of(bytes: &[u8]) -> Vec<u32> {
     bytes.chunks_exact(4).map(|four| u32::from_le_bytes(four.try_into().unwrap())).collect()
 }
 

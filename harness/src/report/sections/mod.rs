@@ -32,6 +32,7 @@ pub fn page(of: &Material, charts: &[Chart]) -> Page {
     speed::decode(of, &mut page);
     chart(&mut page, "first-token");
     speed::generate(of, &mut page);
+    speed::serve(of, &mut page);
 
     page.heading(2, "Throughput of tokenization");
     chart(&mut page, "tokenization");

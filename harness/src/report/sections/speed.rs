@@ -4,7 +4,7 @@ use crate::record::Status;
 use crate::report::Material;
 use crate::report::format::{MISSING, Quantity, clock_words};
 use crate::report::page::{Line, Page, code, line};
-use crate::report::view::{describe, shown};
+use crate::report::view::{describe, median, shown};
 use crate::spec::{Metric, Role, Workload};
 use crate::summary::{Cell, Estimate, Side, View, between};
 use worker::{Task, TaskKind};
@@ -133,6 +133,48 @@ pub fn generate(of: &Material, page: &mut Page) {
     );
 }
 
+/// Requests that queue for a few places; nothing where there were none.
+pub fn serve(of: &Material, page: &mut Page) {
+    let rows = rows(of, TaskKind::Serve, time_of, |workload, cell| {
+        let latency = latencies(of, workload, cell);
+        let shown = |ns: Option<f64>| Line::from(ns.map_or(MISSING.into(), |ns| Quantity::Time.show(ns)));
+        vec![
+            main_figure(cell, &cell.time, Quantity::Time),
+            count(&cell.time),
+            shown(latency.first().copied()),
+            shown(median(latency)),
+            figure(&cell.units_per_s, Quantity::PerS),
+            Line::from(clock_words(cell.clock)),
+        ]
+    });
+    if rows.is_empty() {
+        return;
+    }
+    page.heading(3, "Requests that queue");
+    let columns =
+        ["Workload", "Engine", ">All requests", ">n", ">First done", ">Median request", ">Tokens", "Clock"];
+    page.table(
+        "All are there from the start; a request is done with its last token. Medians over warm samples.",
+        &columns,
+        rows,
+        "",
+    );
+}
+
+/// When the first, the second, … request was done, counted from the start of the run.
+fn latencies(of: &Material, workload: &Workload, cell: &Cell) -> Vec<f64> {
+    let mut ends: Vec<Vec<f64>> = Vec::new();
+    for row in of.warm(&workload.name, &cell.engine) {
+        let mut end = 0.0;
+        for (at, &lap) in row.laps_ns.iter().enumerate() {
+            end += lap as f64;
+            ends.resize(ends.len().max(at + 1), Vec::new());
+            ends[at].push(end);
+        }
+    }
+    ends.into_iter().filter_map(median).collect()
+}
+
 /// Encode, detokenize, word split.
 pub fn tokenization(of: &Material, page: &mut Page) {
     for (kind, heading) in [
@@ -193,11 +235,13 @@ fn switch(without: &Workload, with: &Workload) -> Option<&'static str> {
     }
     match (&without.task, &with.task) {
         (
-            Task::Generate { tokens: a, cache: with_cache, sampling: None },
-            Task::Generate { tokens: b, cache, sampling },
-        ) if a == b => match (*with_cache, *cache, sampling) {
-            (true, false, None) => Some("no KV cache"),
-            (true, true, Some(_)) => Some("sampling instead of greedy"),
+            Task::Generate { tokens: a, cache: true, sampling: None, beams: None, lookup: None },
+            Task::Generate { tokens: b, cache, sampling, beams, lookup },
+        ) if a == b => match (*cache, sampling, beams, lookup) {
+            (false, None, None, None) => Some("no KV cache"),
+            (true, Some(_), None, None) => Some("sampling instead of greedy"),
+            (true, None, Some(_), None) => Some("beam search instead of greedy"),
+            (true, None, None, Some(_)) => Some("guesses from the text"),
             _ => None,
         },
         (Task::Encode { batch: false }, Task::Encode { batch: true }) => Some("batch call"),
