@@ -105,16 +105,20 @@ fn products(cpu: &Cpu, k: usize, n: usize, rounds: usize) {
         }
         println!("[{m}, {k}] x [{k}, {n}]");
         for (which, precision) in Precision::ALL.into_iter().enumerate() {
-            let time = middle(&mut seconds[which])[1];
-            let [low, ratio, high] = middle(&mut ratios[which]);
-            let rate = weights[which][0].weight.bytes() as f64 / time * 1e-9;
-            let work = 2.0 * (m * k * n) as f64 / time * 1e-9;
-            println!(
-                "  {precision:<5}{:>10.1} us {ratio:>6.2}x f32 [{low:.2}..{high:.2}] {rate:>6.1} GB/s {work:>7.0} GOP/s",
-                1e6 * time
-            );
+            let work = [weights[which][0].weight.bytes(), 2 * m * k * n].map(|amount| amount as f64);
+            line(precision, &mut seconds[which], &mut ratios[which], work);
         }
     }
+}
+
+/// One precision's result; `work` is bytes of weights and operations of a call.
+fn line(precision: Precision, seconds: &mut [f64], ratios: &mut [f64], work: [f64; 2]) {
+    let (time, [low, ratio, high]) = (middle(seconds)[1], middle(ratios));
+    let [bytes, operations] = work.map(|amount| 1e-9 * amount / time);
+    println!(
+        "  {precision:<5}{:>10.1} us {ratio:>6.2}x f32 [{low:.2}..{high:.2}] {bytes:>6.1} GB/s {operations:>7.0} GOP/s",
+        1e6 * time
+    );
 }
 
 /// Lower quartile, median, upper quartile.

@@ -2,7 +2,7 @@
 //!
 //! A matrix W `[K, N]` becomes `ceil(N/32)` panels, each `[K][32]`, the last padded with zeros. In
 //! f32, `W[k][n]` lies at `(n / 32 * K + k) * 32 + n % 32`; in bf16 a panel is `[K][16]`
-//! [pairs](super::table::Word); int8 and int4 are described in [`integers`](super::integers).
+//! [pairs](super::table::Word); int8 and int4 are described in [`integers`].
 //! Decode reads every panel front to back, scales included, which is the fastest thing memory
 //! does; prefill finds its register tile's operand contiguous. A tied token table `[V, C]` is
 //! packed as its transpose `[C, V]`, and an embedding is then one column: the same memory serves
