@@ -70,7 +70,7 @@ pub(super) fn reading(task: &Task) -> Option<Reading> {
         Task::Prefill { batch, .. } => Some(Reading { batch, steps: 1, fed: false }),
         Task::Start { .. } => Some(Reading { batch: 1, steps: 1, fed: false }),
         Task::Decode { tokens, batch, .. } => Some(Reading { batch, steps: tokens, fed: true }),
-        Task::Generate { tokens, sampling: None, .. } => {
+        Task::Generate { tokens, sampling: None, beams: None, .. } => {
             Some(Reading { batch: 1, steps: tokens, fed: false })
         }
         _ => None,
@@ -224,8 +224,10 @@ mod tests {
 
     #[test]
     fn an_answer_is_read_by_its_task() {
-        let generate = Task::Generate { tokens: 2, cache: true, sampling: None };
-        let read = reading(&generate).unwrap();
+        let generate =
+            |beams| Task::Generate { tokens: 2, cache: true, sampling: None, beams, lookup: None };
+        assert!(reading(&generate(Some(4))).is_none(), "the best text is not made of the likeliest ids");
+        let read = reading(&generate(None)).unwrap();
         let bytes = [7u32.to_le_bytes(), 8u32.to_le_bytes()].concat();
         assert_eq!(read.ids(&[&bytes[..], b"text"].concat()), Some(vec![7, 8]));
         assert_eq!(read.ids(&bytes[..7]), None);
