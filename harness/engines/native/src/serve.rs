@@ -8,8 +8,8 @@ use rust_native::{GenerateOptions, Gpt2, Scheduler, SchedulerOptions, Special, T
 use std::ops::ControlFlow;
 use worker::{Job, Laps, Receipt};
 
-/// Prompt tokens in a step that others wait for: at 124M a step of 64 rows takes about three times
-/// as long as one of 4.
+/// Prompt tokens in a step that others wait for: rows enough to keep the arithmetic busy, few enough
+/// that nobody waits long for the next token.
 const CHUNK: usize = 64;
 
 /// Requests and what becomes of them.
