@@ -1,13 +1,13 @@
 //! Many texts, searches, guesses and queues over the wire, against the library asked text by text.
 
-use crate::model::CpuF32;
+use crate::model::Cpu;
 use crate::tests::{Bench, Outcome, ids_of};
 use rust_native::{Checkpoint, GenerateOptions, Gpt2, Options, Special, Strategy, Tokenizer};
 use std::ops::ControlFlow;
 use worker::{Engine, Reply};
 
 fn engine() -> impl Engine {
-    CpuF32::default()
+    Cpu::parse("cpu-f32").expect("a variant")
 }
 
 /// The library's answer to each text alone, ids after ids, and their text.
