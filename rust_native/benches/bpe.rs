@@ -1,27 +1,55 @@
 //! The tokenizer under criterion: `cargo bench -p rust_native --bench bpe`.
 //!
-//! Text is this repository's own sources and notes, so it is there on every machine. Throughput is in
-//! bytes of text. `warm` shares one tokenizer and its word caches; `cold` counts a fresh one's first call.
+//! `encode` is length x script x cold or warm: `warm` shares one encoder and its word caches, `cold` counts
+//! the first call of a fresh tokenizer's first encoder, its tables made beforehand. Throughput is in bytes
+//! of text. English and code are this repository's own notes and sources, so they are there on every
+//! machine; the other scripts are words drawn by a fixed congruence, which repeat as words do.
 
 use std::fs;
 use std::hint::black_box;
 use std::path::Path;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use kernels::Isa;
 use rust_native::{Special, Tokenizer};
 
-/// The `.rs` files below a folder, one after the other.
-fn sources(dir: &Path, text: &mut String) {
+/// The files below a folder that end so, one after the other.
+fn sources(dir: &Path, ending: &str, text: &mut String) {
     let mut entries: Vec<_> =
         fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
     entries.sort();
     for path in entries {
-        if path.is_dir() && !path.ends_with("target") {
-            sources(&path, text);
-        } else if path.extension().is_some_and(|ext| ext == "rs") {
+        if path.is_dir() && !path.ends_with("target") && !path.ends_with(".venv") {
+            sources(&path, ending, text);
+        } else if path.extension().is_some_and(|ext| ext == ending) {
             text.push_str(&fs::read_to_string(path).unwrap_or_default());
         }
     }
+}
+
+/// Numbers of a linear congruence.
+struct Drawn(u32);
+
+impl Drawn {
+    fn below(&mut self, n: usize) -> usize {
+        self.0 = self.0.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (self.0 >> 8) as usize % n
+    }
+}
+
+/// `bytes` bytes or a few more of words over an alphabet, the first of a list of 3,000 the most frequent.
+fn words(alphabet: &str, separator: &str, bytes: usize) -> String {
+    let (letters, mut drawn): (Vec<char>, _) = (alphabet.chars().collect(), Drawn(1));
+    let mut word = |_| (0..2 + drawn.below(8)).map(|_| letters[drawn.below(letters.len())]).collect();
+    let list: Vec<String> = (0..3000).map(&mut word).collect();
+    let mut drawn = Drawn(2);
+    let mut text = String::new();
+    while text.len() < bytes {
+        let below = 1 + drawn.below(list.len());
+        text += &list[drawn.below(below)];
+        text += separator;
+    }
+    text
 }
 
 /// The first `bytes` bytes or so, at a character boundary.
@@ -29,67 +57,118 @@ fn cut(text: &str, bytes: usize) -> &str {
     &text[..text.floor_char_boundary(bytes)]
 }
 
-/// Letters of a fixed linear congruence, without any space.
-fn one_word(bytes: usize) -> String {
-    let mut state = 1_u32;
-    let mut letter = || {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        char::from(b'a' + (state >> 24) as u8 % 26)
-    };
-    (0..bytes).map(|_| letter()).collect()
+fn scripts() -> Vec<(&'static str, String)> {
+    let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+    let (mut english, mut code) = (String::new(), String::new());
+    sources(root, "md", &mut english);
+    sources(root, "rs", &mut code);
+    vec![
+        ("english", english),
+        ("code", code),
+        ("cyrillic", words("абвгдежзийклмнопрстуфхцчшщъыьэюя", " ", 1 << 20)),
+        ("han", words("的一是不了人我在有他这中大来上国个到说们", "，", 1 << 20)),
+        ("emoji", words("🙂😀🎉🚀👍❤️✨🔥", " ", 1 << 20)),
+    ]
 }
 
-fn bpe(criterion: &mut Criterion) {
-    let mut code = String::new();
-    sources(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/..")), &mut code);
+fn encode(criterion: &mut Criterion) {
     let tokenizer = Tokenizer::gpt2();
-    let inputs = [
-        ("code-64k", cut(&code, 65_536).to_owned()),
-        ("code", code.clone()),
-        ("one-word-100k", one_word(100_000)),
-        ("spaces-100k", " ".repeat(100_000)),
-        ("cjk-64k", "統計と機械翻訳の品質は、言語によって異なります。".repeat(900)),
-    ];
-
     let mut group = criterion.benchmark_group("encode");
-    for (name, text) in &inputs {
-        group.throughput(Throughput::Bytes(text.len() as u64));
-        let mut ids = Vec::new();
-        group.bench_function(format!("warm/{name}"), |bench| {
+    for (script, text) in scripts() {
+        for bytes in [140, 4 << 10, 64 << 10, 1 << 20] {
+            let text = cut(&text, bytes);
+            group.throughput(Throughput::Bytes(text.len() as u64));
+            let (mut encoder, mut ids) = (tokenizer.encoder(), Vec::new());
+            group.bench_function(format!("warm/{script}/{bytes}"), |bench| {
+                bench.iter(|| {
+                    ids.clear();
+                    let _ = encoder.encode_into(black_box(text), Special::Ignore, &mut ids);
+                    black_box(ids.len())
+                });
+            });
+            group.bench_function(format!("cold/{script}/{bytes}"), |bench| {
+                bench.iter_batched_ref(
+                    Tokenizer::gpt2,
+                    |fresh| black_box(fresh.encode(text, Special::Ignore).map(|ids| ids.len())),
+                    BatchSize::PerIteration,
+                );
+            });
+        }
+    }
+    group.finish();
+}
+
+/// The same text on every instruction set.
+fn isa(criterion: &mut Criterion) {
+    let (_, text) = scripts().swap_remove(0);
+    let text = cut(&text, 64 << 10);
+    let mut group = criterion.benchmark_group("isa");
+    group.throughput(Throughput::Bytes(text.len() as u64));
+    for tokenizer in Isa::ALL.into_iter().filter_map(|isa| Tokenizer::gpt2().with_isa(isa)) {
+        let (mut encoder, mut ids) = (tokenizer.encoder(), Vec::new());
+        group.bench_function(tokenizer.isa().name(), |bench| {
             bench.iter(|| {
                 ids.clear();
-                let _ = tokenizer.encode_into(black_box(text), Special::Ignore, &mut ids);
+                let _ = encoder.encode_into(black_box(text), Special::Ignore, &mut ids);
                 black_box(ids.len())
             });
         });
     }
-    let text = cut(&code, 65_536);
-    group.throughput(Throughput::Bytes(text.len() as u64));
-    group.bench_function("cold/code-64k", |bench| {
-        bench.iter_batched(
-            Tokenizer::gpt2,
-            |fresh| black_box(fresh.encode(text, Special::Ignore).map(|ids| ids.len())),
-            BatchSize::PerIteration,
-        );
-    });
-    let lines: Vec<&str> = code.lines().collect();
-    let bytes: usize = lines.iter().map(|line| line.len()).sum();
-    group.throughput(Throughput::Bytes(bytes as u64));
+    group.finish();
+}
+
+/// Texts that have been somebody's cliff, at two lengths: who is linear takes ten times as long.
+fn worst(criterion: &mut Criterion) {
+    let tokenizer = Tokenizer::gpt2();
+    let mut drawn = Drawn(1);
+    let word: String = (0..1_000_000).map(|_| char::from(b'a' + drawn.below(26) as u8)).collect();
+    let mut group = criterion.benchmark_group("worst");
+    group.sample_size(10);
+    for bytes in [100_000, 1_000_000] {
+        let inputs = [
+            ("one-word", word[..bytes].to_owned()),
+            ("one-letter", "a".repeat(bytes)),
+            ("blanks", " ".repeat(bytes)),
+            ("lines", "\n".repeat(bytes)),
+            ("rules", "-".repeat(bytes)),
+            ("digits", "1234567890".repeat(bytes / 10)),
+        ];
+        group.throughput(Throughput::Bytes(bytes as u64));
+        for (name, text) in inputs {
+            group.bench_function(format!("{name}/{bytes}"), |bench| {
+                bench.iter(|| black_box(tokenizer.count(black_box(&text), Special::Ignore)));
+            });
+        }
+    }
+    group.finish();
+}
+
+fn lines(criterion: &mut Criterion) {
+    let tokenizer = Tokenizer::gpt2();
+    let (_, text) = scripts().swap_remove(1);
+    let lines: Vec<&str> = text.lines().collect();
+    let mut group = criterion.benchmark_group("lines");
+    group.throughput(Throughput::Bytes(lines.iter().map(|line| line.len() as u64).sum()));
     for threads in [1, 2] {
-        group.bench_function(format!("lines/{threads}-threads"), |bench| {
+        group.bench_function(format!("{threads}-threads"), |bench| {
             bench.iter(|| black_box(tokenizer.encode_batch(&lines, Special::Ignore, threads)));
         });
     }
     group.finish();
+}
 
+fn decode(criterion: &mut Criterion) {
+    let tokenizer = Tokenizer::gpt2();
     let mut group = criterion.benchmark_group("decode");
-    let ids = tokenizer.encode(&code, Special::Ignore).unwrap_or_default();
-    group.throughput(Throughput::Bytes(code.len() as u64));
-    group.bench_function("code", |bench| bench.iter(|| black_box(tokenizer.decode_bytes(&ids))));
+    for (script, text) in scripts() {
+        let text = cut(&text, 1 << 20);
+        let ids = tokenizer.encode(text, Special::Ignore).unwrap_or_default();
+        group.throughput(Throughput::Bytes(text.len() as u64));
+        group.bench_function(script, |bench| bench.iter(|| black_box(tokenizer.decode_bytes(&ids))));
+    }
     group.finish();
-
     criterion.bench_function("load/embedded", |bench| bench.iter(|| black_box(Tokenizer::gpt2())));
 }
 
-criterion_group!(benches, bpe);
+criterion_group!(benches, encode, isa, worst, lines, decode);
 criterion_main!(benches);

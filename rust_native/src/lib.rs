@@ -25,7 +25,7 @@ mod json;
 pub mod model;
 pub mod sample;
 
-pub use bpe::{Special, Tokenizer};
+pub use bpe::{Encoder, Special, Tokenizer};
 pub use cache::Cache;
 pub use checkpoint::Checkpoint;
 pub use config::{Activation, Config};

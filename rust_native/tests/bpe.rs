@@ -1,15 +1,26 @@
-//! Ids equal those of Hugging Face's tokenizers; the embedded vocabulary is the published one.
+//! Ids equal those of Hugging Face's tokenizers and of tiktoken, on every instruction set; the embedded
+//! vocabulary is the published one.
 
 use std::sync::LazyLock;
 
+use kernels::Isa;
 use proptest::prelude::*;
-use rust_native::bpe::split::pieces;
+use rust_native::bpe::split::{ends, pieces};
 use rust_native::{Error, Special, Tokenizer};
 use sha2::{Digest, Sha256};
 use tokenizers::{OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer};
 
 /// Ours, embedded.
 static OURS: LazyLock<Tokenizer> = LazyLock::new(Tokenizer::gpt2);
+
+/// Ours on every instruction set this CPU has.
+static EVERY: LazyLock<Vec<Tokenizer>> = LazyLock::new(|| {
+    let paths: Vec<_> = Isa::ALL.into_iter().filter_map(|isa| Tokenizer::gpt2().with_isa(isa)).collect();
+    let missing = Isa::ALL.into_iter().filter(|&isa| paths.iter().all(|one| one.isa() != isa));
+    missing.for_each(|isa| println!("skipped: this CPU does not scan with {isa}"));
+    assert_eq!(paths.last().map(Tokenizer::isa), Some(OURS.isa()));
+    paths
+});
 
 /// Hugging Face's, from the `tokenizer.json` that ours writes.
 static THEIRS: LazyLock<tokenizers::Tokenizer> = LazyLock::new(|| {
@@ -23,8 +34,16 @@ fn theirs(text: &str) -> Vec<u32> {
     THEIRS.encode_fast(text, false).unwrap().get_ids().to_vec()
 }
 
+/// What tiktoken gives, special tokens spelled out.
+fn tiktoken(text: &str) -> Vec<u32> {
+    tiktoken_rs::r50k_base_singleton().encode_ordinary(text)
+}
+
 fn ours(text: &str) -> Vec<u32> {
-    OURS.encode(text, Special::Allow).unwrap()
+    let mut every = EVERY.iter().map(|path| (path.isa(), path.encode(text, Special::Allow).unwrap()));
+    let (_, ids) = every.next().unwrap();
+    every.for_each(|(isa, other)| assert_eq!(ids, other, "{isa}: {text:?}"));
+    ids
 }
 
 /// Compares one text in every way it can be encoded and decoded.
@@ -34,6 +53,7 @@ fn check(text: &str) {
     assert_eq!(OURS.count(text, Special::Allow).unwrap(), ids.len());
     assert_eq!(OURS.decode_bytes(&ids).unwrap(), text.as_bytes());
     let plain = OURS.encode(text, Special::Ignore).unwrap();
+    assert_eq!(plain, tiktoken(text), "{text:?}");
     assert_eq!(OURS.count(text, Special::Ignore).unwrap(), plain.len());
     assert_eq!(OURS.decode_lossy(&plain).unwrap(), text);
     match OURS.encode(text, Special::Refuse) {
@@ -103,10 +123,27 @@ fn every_code_point() {
     for block in all.chunks(4096) {
         let joined: String = block.iter().collect();
         let spaced: String = block.iter().flat_map(|&c| [' ', c, 'a', c]).collect();
-        for text in [&joined, &spaced] {
+        let runs: String = block.iter().flat_map(|&c| [c, c, c, ' ', ' ']).collect();
+        for text in [&joined, &spaced, &runs] {
             assert_eq!(pieces(text).collect::<Vec<_>>(), their_pieces(text), "{:?}", block[0]);
+            assert_eq!(ours(text), theirs(text), "{:?}", block[0]);
         }
-        assert_eq!(ours(&joined), theirs(&joined), "{:?}", block[0]);
+    }
+}
+
+/// Every code point alone.
+#[test]
+fn every_code_point_alone() {
+    let mut encoders: Vec<_> = EVERY.iter().map(Tokenizer::encoder).collect();
+    let mut ids = Vec::new();
+    for c in (0..=char::MAX as u32).filter_map(char::from_u32) {
+        let text = String::from(c);
+        let expected = tiktoken(&text);
+        for encoder in &mut encoders {
+            ids.clear();
+            encoder.encode_into(&text, Special::Ignore, &mut ids).unwrap();
+            assert_eq!(ids, expected, "{c:?}");
+        }
     }
 }
 
@@ -151,6 +188,121 @@ fn special_tokens_in_awkward_places() {
     }
 }
 
+/// Natural text in several scripts, begun at 70 places and ended at 70: whole files do not find mistakes at
+/// the edges of what is looked at together.
+#[test]
+fn text_cut_at_seventy_places() {
+    let code = include_str!("../src/bpe/encode.rs");
+    let scripts = include_str!("../src/bpe/split.rs").to_owned()
+        + &"Съешь же ещё этих мягких французских булок, да выпей чаю. 日本語のテキスト、そして全角の　空白。\
+            ‏صِف خَلقَ خَودٍ كَمِثلِ الشَمسِ إِذ بَزَغَت — 12٣٤ हिन्दी पाठ 한국어 문장입니다.\n\n Ça va ? « Oui »… 👩‍👩‍👧 🇩🇪\r\n"
+            .repeat(12);
+    for text in [code, &scripts] {
+        for cut in 0..70 {
+            let (from, to) = (text.floor_char_boundary(cut), text.floor_char_boundary(text.len() - cut));
+            for part in [&text[from..], &text[..to]] {
+                assert_eq!(ours(part), tiktoken(part), "from {from} to {to}");
+            }
+        }
+        check(text);
+    }
+}
+
+/// What a full or a foreign cache could spoil: the same encoder over many texts, in another order too.
+#[test]
+fn caches_change_nothing() {
+    let words: Vec<String> = (0..90_000_u32)
+        .map(|i| {
+            format!(
+                " {}{}",
+                ["w", "привет", "語", "-", "x y"][i as usize % 5].repeat(1 + i as usize % 3),
+                i * 7919 % 90_007
+            )
+        })
+        .collect();
+    let expected: Vec<Vec<u32>> = words.iter().map(|word| tiktoken(word)).collect();
+    for tokenizer in EVERY.iter() {
+        let (mut encoder, mut ids) = (tokenizer.encoder(), Vec::new());
+        for i in (0..words.len()).chain((0..words.len()).rev()) {
+            ids.clear();
+            encoder.encode_into(&words[i], Special::Refuse, &mut ids).unwrap();
+            assert_eq!(ids, expected[i], "{:?} on {}", words[i], tokenizer.isa());
+        }
+        drop(encoder);
+        let whole: Vec<u32> = expected.concat();
+        assert_eq!(tokenizer.encode(&words.concat(), Special::Refuse).unwrap(), whole);
+    }
+}
+
+/// Bytes that are no text: nothing is lost, and each piece is merged as it would be alone.
+fn check_bytes(bytes: &[u8]) {
+    let mut expected: Option<Vec<u32>> = None;
+    for tokenizer in EVERY.iter() {
+        let (mut encoder, mut ids, mut alone) = (tokenizer.encoder(), Vec::new(), Vec::new());
+        encoder.encode_bytes_into(bytes, Special::Allow, &mut ids).unwrap();
+        assert_eq!(tokenizer.decode_bytes(&ids).unwrap(), bytes);
+        let mut start = 0;
+        for end in ends(bytes) {
+            encoder.encode_bytes_into(&bytes[start..end], Special::Ignore, &mut alone).unwrap();
+            start = end;
+        }
+        if !bytes.windows(2).any(|pair| pair == b"<|") {
+            assert_eq!(ids, alone, "{bytes:x?}");
+        }
+        assert_eq!(expected.get_or_insert_with(|| ids.clone()), &ids, "{}", tokenizer.isa());
+        if let Ok(text) = str::from_utf8(bytes) {
+            assert_eq!(ids, theirs(text));
+        }
+    }
+}
+
+#[test]
+fn truncated_and_impossible_bytes() {
+    let text = "a é世🙂\u{10FFFF} x<|endoftext|>".as_bytes();
+    for from in 0..text.len() {
+        for to in from..=text.len() {
+            check_bytes(&text[from..to]);
+        }
+    }
+    for byte in 0x80..=0xFF {
+        for count in [1, 3, 64, 70, 5000] {
+            check_bytes(&vec![byte; count]);
+        }
+    }
+}
+
+#[test]
+fn the_first_so_many_ids() {
+    let mut encoder = OURS.encoder();
+    let long = "It's 3 o'clock – naïve 🙂\n\n  done".repeat(300) + &"ab".repeat(3000) + "<|endoftext|> x";
+    for text in ["", "<|endoftext|>", "a<|endoftext|><|endoftext|>b", "世界 it's", &long] {
+        let all = ours(text);
+        for limit in (0..all.len() + 2).step_by(1 + all.len() / 40).chain([all.len(), usize::MAX]) {
+            let mut ids = vec![7];
+            let bytes = encoder.encode_up_to(text, Special::Allow, limit, &mut ids).unwrap();
+            let kept = limit.min(all.len());
+            assert_eq!(ids[1..], all[..kept], "{limit}");
+            assert_eq!(OURS.decode_bytes(&ids[1..]).unwrap(), text.as_bytes()[..bytes], "{limit}");
+        }
+    }
+    assert!(encoder.encode_up_to("<|endoftext|>", Special::Refuse, 1, &mut Vec::new()).is_err());
+}
+
+#[test]
+fn byte_ranges_are_where_the_tokens_stand() {
+    let text = "It's 3 o'clock<|endoftext|> – naïve 🙂\n\n  done";
+    let ids = ours(text);
+    let ranges: Vec<_> = OURS.byte_ranges(&ids).collect();
+    assert_eq!(ranges.len(), ids.len());
+    let mut at = 0;
+    for (id, range) in ids.iter().zip(ranges) {
+        assert_eq!(range.start, at);
+        assert_eq!(OURS.token_bytes(*id).unwrap(), &text.as_bytes()[range.clone()]);
+        at = range.end;
+    }
+    assert_eq!(at, text.len());
+}
+
 /// Long pieces: correct, and not quadratic (a textbook loop would take hours here).
 #[test]
 fn long_pieces() {
@@ -168,6 +320,10 @@ fn long_pieces() {
         "^".repeat(100_000),
         "1234567890".repeat(10_000),
         "世界".repeat(20_000),
+        // Tokens that fill a window, alone and between others.
+        "-".repeat(70_000),
+        "ÃÂ".repeat(40_000),
+        format!("{}{random}", ["=", "*", "_", "#", "."].map(|run| run.repeat(500)).concat().repeat(20)),
         random,
     ] {
         check(&text);

@@ -1,106 +1,375 @@
-//! A word cache of fixed size: pieces of up to 15 bytes whose encoding has up to four ids.
+//! Word caches: pieces seen before and their ids.
 //!
-//! Why: natural text repeats its words, and a hit is one cache line instead of a merge. Direct-mapped and
-//! overwritten on conflict, so memory is bounded whatever the text.
+//! Why: natural text repeats its words, and a hit is one cache line instead of a merge. There are two:
+//! [`Words`] for pieces of up to 15 bytes with few ids, which is nearly all of English and of code, and
+//! [`Long`] for pieces of up to 31 bytes with up to 22 ids, which is most of the other scripts. What is longer
+//! still is the business of `phrases`.
+//!
+//! Both have bounds that the text does not move. `Words` begins small, because a short text should not pay
+//! for pages it never uses, and doubles while it fills.
 //!
 //! Invariant: a key holds the whole piece and its length; a hit is exact, never a matter of hashing.
 
-/// Number of entries, 32 bytes each: 1 MiB.
-const ENTRIES: usize = 1 << 15;
-/// Longest piece that has a key.
+/// Longest piece that has a [`Key`].
 pub(super) const MAX_BYTES: usize = 15;
-/// Most ids an entry holds.
-pub(super) const MAX_IDS: usize = 4;
-/// Fills the unused places of an entry; no vocabulary reaches this id.
-pub(super) const UNUSED: u32 = u32::MAX;
+/// Ids [`Words`] gives at once, of which some count.
+pub(super) const MAX_IDS: usize = 16;
+/// Room for what either cache writes at once.
+pub(super) const ROOM: usize = 24;
 
 /// A piece of 1 to 15 bytes, zero-padded, its length in the last byte. Never zero.
-pub(super) type Key = u128;
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Key {
+    low: u64,
+    high: u64,
+}
 
-/// The key of `text[start..end]`, if that is short enough.
-#[inline]
-pub(super) fn key(text: &[u8], start: usize, end: usize) -> Option<Key> {
-    let length = end - start;
-    if length > MAX_BYTES {
-        return None;
+/// A key and its hash, worked out ahead of the lookup.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wanted {
+    key: Key,
+    hash: u64,
+}
+
+impl Wanted {
+    /// What no piece has and no empty entry either, so it is never found.
+    pub(super) const NONE: Self = Self { key: Key { low: 0, high: 1 }, hash: 0 };
+
+    #[inline(always)]
+    pub(super) fn new(key: Key) -> Self {
+        Self { key, hash: key.hash() }
     }
-    let word = match text[start..].first_chunk::<16>() {
-        Some(sixteen) => u128::from_le_bytes(*sixteen) & ((1 << (8 * length)) - 1),
-        None => {
-            let mut padded = [0; 16];
-            padded[..length].copy_from_slice(&text[start..end]);
-            u128::from_le_bytes(padded)
-        }
-    };
-    Some(word | (length as u128) << 120)
 }
 
-/// The cache.
-pub(super) struct Cache {
-    /// Key, then ids; a key of zero is an empty entry. Plain integers so that the allocation is zero pages.
-    entries: Vec<[u64; 4]>,
+/// What of 16 bytes belongs to a piece of each length, the lower and the upper half.
+static MASKS: [[u64; 2]; MAX_BYTES + 1] = {
+    let mut masks = [[0; 2]; MAX_BYTES + 1];
+    let mut length = 0;
+    while length <= MAX_BYTES {
+        let mask = (1_u128 << (8 * length)) - 1;
+        masks[length] = [mask as u64, (mask >> 64) as u64];
+        length += 1;
+    }
+    masks
+};
+
+impl Key {
+    /// The key of the first `length` of 16 bytes; `length` is at most [`MAX_BYTES`].
+    #[inline(always)]
+    pub(super) fn of(bytes: &[u8; 16], length: usize) -> Self {
+        let word = u128::from_le_bytes(*bytes);
+        let [low, high] = MASKS[length & MAX_BYTES];
+        Self { low: word as u64 & low, high: (word >> 64) as u64 & high | (length as u64) << 56 }
+    }
+
+    /// The key of a whole piece, if it is short enough.
+    pub(super) fn of_piece(piece: &[u8]) -> Option<Self> {
+        let mut bytes = [0; 16];
+        bytes.get_mut(..piece.len()).filter(|_| piece.len() <= MAX_BYTES)?.copy_from_slice(piece);
+        Some(Self::of(&bytes, piece.len()))
+    }
+
+    #[inline(always)]
+    pub(super) fn hash(self) -> u64 {
+        fold(self.low, self.high)
+    }
 }
 
-impl Cache {
+/// Folds both halves of a product, which depends on every bit of both factors.
+#[inline(always)]
+pub(super) fn fold(a: u64, b: u64) -> u64 {
+    let product = u128::from(a ^ 0x9E37_79B9_7F4A_7C15) * u128::from(b ^ 0xD6E8_FEB8_6659_FD93);
+    product as u64 ^ (product >> 64) as u64
+}
+
+/// Two entries on one cache line: lower half of the key, upper half, and two words of two ids each. An
+/// entry's number of ids is in the upper four bits of the second word, where a key has none.
+pub(super) type Pair = [u64; 8];
+
+/// Zeroed memory that begins on a cache line.
+struct Lines {
+    words: Vec<u64>,
+    first: usize,
+}
+
+impl Lines {
+    /// `size` words. The allocator gives zero pages, which cost nothing before they are written.
+    fn new(size: usize) -> Self {
+        let words = vec![0_u64; size + 8];
+        // Where an alignment cannot be computed the entries lie across lines, nothing worse.
+        let first = words.as_ptr().align_offset(64).min(8);
+        Self { words, first }
+    }
+
+    #[inline(always)]
+    fn get<const N: usize>(&self) -> &[[u64; N]] {
+        self.words[self.first..self.words.len() - 8 + self.first].as_chunks().0
+    }
+
+    #[inline(always)]
+    fn get_mut<const N: usize>(&mut self) -> &mut [[u64; N]] {
+        let end = self.words.len() - 8 + self.first;
+        self.words[self.first..end].as_chunks_mut().0
+    }
+}
+
+/// The cache of short pieces: pairs of entries, the newer first.
+pub(super) struct Words {
+    lines: Lines,
+    /// 64 minus the number of bits of a pair's index.
+    shift: u32,
+    used: usize,
+}
+
+/// A look at [`Words`] that a loop can keep in registers.
+#[derive(Clone, Copy)]
+pub(super) struct View<'a> {
+    pairs: &'a [Pair],
+    shift: u32,
+}
+
+/// Writes four ids and the fourth repeated: more than are needed, so that how many is no branch.
+#[inline(always)]
+pub(super) fn write(room: &mut [u32; MAX_IDS], four: [u32; 4]) {
+    let (first, rest) = room.split_at_mut(4);
+    first.copy_from_slice(&four);
+    rest.fill(four[3]);
+}
+
+impl View<'_> {
+    /// Where a key is, if it is there.
+    #[inline(always)]
+    pub(super) fn line(&self, wanted: &Wanted) -> &Pair {
+        &self.pairs[(wanted.hash >> self.shift) as usize]
+    }
+
+    /// The ids of a piece: how many, and the first four. There are no more, or the fourth is repeated.
+    #[inline(always)]
+    pub(super) fn get(self, wanted: &Wanted) -> Option<(usize, [u32; 4])> {
+        let (pair, key) = (self.line(wanted), wanted.key);
+        let other = |low: u64, high: u64| low ^ key.low | (high ^ key.high) << 4;
+        // Chosen without a branch: which of the two it is cannot be predicted.
+        let at = usize::from(other(pair[0], pair[1]) != 0) * 4;
+        let (high, a, b) = (pair[at + 1], pair[at + 2], pair[at + 3]);
+        let found = other(pair[at], high) == 0;
+        found.then_some(((high >> 60) as usize, [a as u32, (a >> 32) as u32, b as u32, (b >> 32) as u32]))
+    }
+}
+
+impl Words {
+    /// Pairs at first, 32 KiB, and at most, 2 MiB.
+    const LEAST: u32 = 9;
+    const MOST: u32 = 15;
+
     pub(super) fn new() -> Self {
-        Self { entries: vec![[0; 4]; ENTRIES] }
+        Self::of_bits(Self::LEAST)
     }
 
-    /// The ids of a piece seen before, [`UNUSED`] behind the last.
-    #[inline]
-    pub(super) fn get(&self, key: Key) -> Option<[u32; MAX_IDS]> {
-        let entry = &self.entries[slot(key)];
-        let found = u128::from(entry[0]) | u128::from(entry[1]) << 64;
-        let [a, b] = [entry[2], entry[3]];
-        (found == key).then_some([a as u32, (a >> 32) as u32, b as u32, (b >> 32) as u32])
+    fn of_bits(bits: u32) -> Self {
+        Self { lines: Lines::new(8 << bits), shift: 64 - bits, used: 0 }
     }
 
-    /// Remembers at most four ids.
-    pub(super) fn put(&mut self, key: Key, ids: &[u32]) {
-        if ids.len() > MAX_IDS {
+    #[inline(always)]
+    pub(super) fn view(&self) -> View<'_> {
+        View { pairs: self.lines.get(), shift: self.shift }
+    }
+
+    /// Remembers a piece that is not there, if its ids fit: at most four, or up to 15 of which the fourth and
+    /// later ones are the same. Whether they did.
+    pub(super) fn put(&mut self, key: Key, ids: &[u32]) -> bool {
+        let Some(&last) = ids.last() else { return false };
+        if ids.len() >= MAX_IDS || ids.len() > 4 && ids[3..].iter().any(|&id| id != last) {
+            return false;
+        }
+        let pairs = 1 << (64 - self.shift);
+        if self.used > pairs / 2 && self.shift > 64 - Self::MOST {
+            self.grow();
+        }
+        let id = |i: usize| u64::from(ids.get(i).copied().unwrap_or(last));
+        let count = (ids.len() as u64) << 60;
+        self.insert([key.low, key.high | count, id(0) | id(1) << 32, id(2) | id(3) << 32]);
+        true
+    }
+
+    /// Puts an entry first; the second one of its pair is forgotten.
+    fn insert(&mut self, entry: [u64; 4]) {
+        let key = Key { low: entry[0], high: entry[1] << 4 >> 4 };
+        let pair = &mut self.lines.get_mut::<8>()[(key.hash() >> self.shift) as usize];
+        self.used += usize::from(pair[5] == 0);
+        pair.copy_within(0..4, 4);
+        pair[..4].copy_from_slice(&entry);
+    }
+
+    /// Twice the size, with the same entries.
+    fn grow(&mut self) {
+        let bits = 64 - self.shift + 1;
+        let old = std::mem::replace(self, Self::of_bits(bits));
+        for pair in old.lines.get::<8>() {
+            // The older of a pair first, so that the order stays.
+            for entry in [[pair[4], pair[5], pair[6], pair[7]], [pair[0], pair[1], pair[2], pair[3]]] {
+                if entry[1] != 0 {
+                    self.insert(entry);
+                }
+            }
+        }
+    }
+}
+
+/// The cache of longer pieces: direct-mapped, two lines an entry.
+pub(super) struct Long {
+    /// 31 bytes and the length; how many ids; the ids.
+    lines: Lines,
+}
+
+impl Long {
+    /// Entries, 128 bytes each: 1 MiB.
+    const BITS: u32 = 13;
+    /// Most ids an entry holds.
+    pub(super) const MAX_IDS: usize = 22;
+
+    pub(super) fn new() -> Self {
+        Self { lines: Lines::new(16 << Self::BITS) }
+    }
+
+    /// The key of the first `length` bytes of a text, if they are few enough.
+    #[inline(always)]
+    pub(super) fn key(text: &[u8], length: usize) -> Option<[u64; 4]> {
+        if length >= 32 {
+            return None;
+        }
+        let mut padded = [0; 32];
+        let bytes = match text.first_chunk::<32>() {
+            Some(bytes) => bytes,
+            None => {
+                padded[..length].copy_from_slice(&text[..length]);
+                &padded
+            }
+        };
+        let masks = [MASKS[length.min(MAX_BYTES)], MASKS[length.max(16) - 16]];
+        let mut key = [0; 4];
+        for (i, (word, eight)) in key.iter_mut().zip(bytes.as_chunks().0).enumerate() {
+            *word = u64::from_le_bytes(*eight) & masks[i / 2][i % 2];
+        }
+        // The mask of 15 bytes stands for that of 16 too.
+        key[1] |= if length > 15 { u64::from(bytes[15]) << 56 } else { 0 };
+        key[3] |= (length as u64) << 56;
+        Some(key)
+    }
+
+    fn place(key: [u64; 4]) -> usize {
+        (fold(fold(key[0], key[1]), fold(key[2], key[3])) >> (64 - Self::BITS)) as usize
+    }
+
+    /// Writes the ids of a piece to the front of `ids`, if it is known, and returns how many there are; the
+    /// places behind them, up to [`Long::MAX_IDS`], are written over.
+    #[inline(always)]
+    pub(super) fn get(&self, key: [u64; 4], ids: &mut [u32]) -> Option<usize> {
+        let entry = &self.lines.get::<16>()[Self::place(key)];
+        let other = |i: usize| entry[i] ^ key[i];
+        if other(0) | other(1) | other(2) | other(3) != 0 {
+            return None;
+        }
+        for (pair, &word) in ids[..Self::MAX_IDS].as_chunks_mut().0.iter_mut().zip(&entry[5..]) {
+            *pair = [word as u32, (word >> 32) as u32];
+        }
+        Some(entry[4] as usize)
+    }
+
+    /// Remembers a piece if its ids fit.
+    pub(super) fn put(&mut self, key: [u64; 4], ids: &[u32]) {
+        if ids.len() > Self::MAX_IDS {
             return;
         }
-        let id = |i: usize| u64::from(ids.get(i).copied().unwrap_or(UNUSED));
-        self.entries[slot(key)] = [key as u64, (key >> 64) as u64, id(0) | id(1) << 32, id(2) | id(3) << 32];
+        let entry = &mut self.lines.get_mut::<16>()[Self::place(key)];
+        entry[..4].copy_from_slice(&key);
+        entry[4] = ids.len() as u64;
+        for (word, pair) in entry[5..].iter_mut().zip(ids.chunks(2)) {
+            *word = u64::from(pair[0]) | u64::from(pair.get(1).copied().unwrap_or(0)) << 32;
+        }
     }
-}
-
-/// Folds both halves by multiplication; the product's upper half depends on every bit.
-#[inline]
-fn slot(key: Key) -> usize {
-    let (low, high) = (key as u64, (key >> 64) as u64);
-    let product = u128::from(low ^ 0x9E37_79B9_7F4A_7C15) * u128::from(high ^ 0xD6E8_FEB8_6659_FD93);
-    let folded = (product as u64) ^ ((product >> 64) as u64);
-    (folded >> (64 - ENTRIES.trailing_zeros())) as usize
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn keys_hold_the_whole_piece() {
-        let text = b"abcdefghijklmnopqrstuvwxyz";
-        for start in 0..text.len() {
-            for end in start + 1..=text.len() {
-                let padded = [&text[start..end], &[0; 16]].concat();
-                let here = key(text, start, end);
-                assert_eq!(here, key(&padded, 0, end - start));
-                assert_eq!(here.is_some(), end - start <= 15);
-            }
-        }
-        assert_ne!(key(b"a", 0, 1), key(b"a\0", 0, 2));
-        assert_ne!(key(b"\0", 0, 1), key(b"\0\0", 0, 2));
+    fn key(piece: &[u8]) -> Key {
+        Key::of_piece(piece).unwrap()
+    }
+
+    fn get(words: &Words, piece: &[u8]) -> Option<(usize, [u32; 4])> {
+        words.view().get(&Wanted::new(key(piece)))
     }
 
     #[test]
-    fn what_goes_in_comes_out_until_overwritten() {
-        let mut cache = Cache::new();
-        let word = key(b"word", 0, 4).unwrap();
-        assert_eq!(cache.get(word), None);
-        cache.put(word, &[1, 2, 3, 4, 5]);
-        assert_eq!(cache.get(word), None);
-        cache.put(word, &[7, 8]);
-        assert_eq!(cache.get(word), Some([7, 8, UNUSED, UNUSED]));
+    fn keys_hold_the_whole_piece_and_nothing_else() {
+        let text: &[u8; 40] = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMN";
+        for start in 0..20 {
+            for length in 1..=MAX_BYTES {
+                let sixteen = text[start..].first_chunk().unwrap();
+                assert_eq!(Key::of(sixteen, length), key(&text[start..start + length]));
+            }
+        }
+        assert_eq!(Key::of_piece(&text[..16]), None);
+        assert_ne!(key(b"a"), key(b"a\0"));
+        assert_ne!(key(b"\0"), key(b"\0\0"));
+        for length in 1..=32 {
+            let padded = [&text[..length], &[0; 40]].concat();
+            let exact = Long::key(&text[..length], length);
+            assert_eq!(Long::key(text, length), exact);
+            assert_eq!(Long::key(&padded, length), exact);
+            assert_eq!(exact.is_some(), length < 32);
+            assert!(exact.is_none() || Long::key(&padded, length + 1) != exact);
+        }
+    }
+
+    #[test]
+    fn what_goes_in_comes_out() {
+        let mut words = Words::new();
+        assert_eq!(get(&words, b"word"), None);
+        words.put(key(b"word"), &[7, 8]);
+        let (count, ids) = get(&words, b"word").unwrap();
+        assert_eq!(ids[..count], [7, 8]);
+        words.put(key(b"five"), &[1, 2, 3, 4, 5]);
+        assert_eq!(get(&words, b"five"), None);
+        words.put(key(b"same"), &[9; 15]);
+        assert_eq!(get(&words, b"same"), Some((15, [9; 4])));
+        words.put(key(b"line"), &[1, 2, 3, 4, 4, 4]);
+        assert_eq!(get(&words, b"line"), Some((6, [1, 2, 3, 4])));
+        let mut room = [0; MAX_IDS];
+        write(&mut room, [1, 2, 3, 4]);
+        assert_eq!(room[..7], [1, 2, 3, 4, 4, 4, 4]);
+        words.put(key(b"more"), &[9; 16]);
+        assert_eq!(get(&words, b"more"), None);
+
+        let mut long = Long::new();
+        let mut ids = [0; 40];
+        for count in 1..=40_u32 {
+            let (key, put) = (format!("piece {count:02}"), (1..=count).collect::<Vec<_>>());
+            let key = Long::key(key.as_bytes(), 8).unwrap();
+            long.put(key, &put);
+            let found = long.get(key, &mut ids);
+            assert_eq!(found.is_some(), count <= 22, "{count}");
+            assert!(found.is_none_or(|n| ids[..n] == put));
+        }
+    }
+
+    /// Far more words than fit: memory stays, what is found is right, and the newest is there.
+    #[test]
+    fn it_grows_to_its_bound_and_stays_exact() {
+        let mut words = Words::new();
+        let word = |i: u32| format!("w{i}").into_bytes();
+        for i in 0..400_000 {
+            words.put(key(&word(i)), &[i, 1]);
+            assert_eq!(get(&words, &word(i)), Some((2, [i, 1, 1, 1])));
+            if i == 500 {
+                assert!((0..=i).filter(|&i| get(&words, &word(i)).is_some()).count() > 450);
+            }
+        }
+        assert_eq!(words.lines.get::<8>().len(), 1 << Words::MOST);
+        let known = |i: &u32| get(&words, &word(*i)).is_some_and(|found| found == (2, [*i, 1, 1, 1]));
+        let found = (0..400_000).filter(known).count();
+        assert!(found > 60_000, "{found}");
+        assert!((0..400_000).all(|i| get(&words, &word(i)).is_none_or(|(_, ids)| ids[0] == i)));
     }
 }

@@ -4,6 +4,9 @@
 //! knows loses two orders of magnitude on the rest. The build script spreads [`class_ranges`] into a
 //! two-stage table (block of 256 code points -> row -> class), so start-up costs nothing.
 //!
+//! Bytes that are not UTF-8 are [`Class::Other`], each for itself: what they would be replaced with,
+//! U+FFFD, is a symbol.
+//!
 //! Invariant: equal, on every code point, to the classes of the regular expression engine behind Hugging
 //! Face's tokenizers (Oniguruma, Unicode 16); a test compares all of them.
 //!
@@ -13,7 +16,7 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Class {
-    /// Anything else: punctuation, symbols, marks, controls, unassigned.
+    /// Anything else: punctuation, symbols, marks, controls, unassigned, bytes that are not UTF-8.
     Other = 0,
     /// `\p{L}`.
     Letter = 1,
@@ -24,8 +27,9 @@ pub enum Class {
 }
 
 impl Class {
+    #[inline]
     const fn of(code: u8) -> Self {
-        match code {
+        match code & 3 {
             1 => Self::Letter,
             2 => Self::Number,
             3 => Self::Space,
@@ -57,24 +61,60 @@ static ASCII: [Class; 128] = {
 
 /// The class of a character.
 pub fn class(c: char) -> Class {
-    let code = c as usize;
+    class_of(c as usize)
+}
+
+/// The class of a code point below 0x110000.
+#[inline]
+fn class_of(code: usize) -> Class {
     Class::of(CLASSES[(ROWS[code >> 8] as usize) << 8 | code & 255])
 }
 
-/// The class and length in bytes of the character that begins at byte `at` of `text`, a character
-/// boundary before the end.
+/// The class and length in bytes of the character that begins at byte `at`, which is before the end of
+/// `text` and not inside a character.
 #[inline]
-pub(super) fn class_at(text: &str, at: usize) -> (Class, usize) {
-    match text.as_bytes()[at] {
+pub(super) fn class_at(text: &[u8], at: usize) -> (Class, usize) {
+    match text[at] {
         byte @ 0..128 => (ASCII[byte as usize], 1),
         _ => beyond_ascii(text, at),
     }
 }
 
-fn beyond_ascii(text: &str, at: usize) -> (Class, usize) {
-    match text[at..].chars().next() {
-        Some(c) => (class(c), c.len_utf8()),
+/// [`class_at`] where the first byte is not ASCII.
+#[inline]
+pub(super) fn beyond_ascii(text: &[u8], at: usize) -> (Class, usize) {
+    let four = match text[at..].first_chunk::<4>() {
+        Some(four) => *four,
+        None => {
+            let rest = &text[at..];
+            let mut padded = [0; 4];
+            padded[..rest.len()].copy_from_slice(rest);
+            padded
+        }
+    };
+    match decode(four) {
+        Some((code, length)) => (class_of(code), length),
         None => (Class::Other, 1),
+    }
+}
+
+/// The code point and length of the character beyond ASCII that these bytes begin with, if they are
+/// UTF-8: the table of well-formed sequences, Unicode 16, section 3.9.
+#[inline]
+fn decode([lead, a, b, c]: [u8; 4]) -> Option<(usize, usize)> {
+    let tail = |byte: u8| byte & 0xC0 == 0x80;
+    let low = |byte: u8| usize::from(byte & 0x3F);
+    match lead {
+        0xC2..=0xDF if tail(a) => Some((usize::from(lead & 0x1F) << 6 | low(a), 2)),
+        0xE0..=0xEF if tail(a) & tail(b) => {
+            let code = usize::from(lead & 0x0F) << 12 | low(a) << 6 | low(b);
+            (code >= 0x800 && code & !0x7FF != 0xD800).then_some((code, 3))
+        }
+        0xF0..=0xF4 if tail(a) & tail(b) & tail(c) => {
+            let code = usize::from(lead & 0x07) << 18 | low(a) << 12 | low(b) << 6 | low(c);
+            (0x1_0000..0x11_0000).contains(&code).then_some((code, 4))
+        }
+        _ => None,
     }
 }
 
@@ -85,12 +125,36 @@ mod tests {
     #[test]
     fn ascii_equals_the_big_table() {
         for byte in 0..128_u8 {
-            let text = char::from(byte).to_string();
-            assert_eq!(class_at(&text, 0), (class(char::from(byte)), 1));
+            assert_eq!(class_at(&[byte], 0), (class(char::from(byte)), 1));
         }
-        assert_eq!(class_at("é", 0), (Class::Letter, 2));
-        assert_eq!(class_at("\u{3000}", 0), (Class::Space, 3));
-        assert_eq!(class_at("𝟘", 0), (Class::Number, 4));
-        assert_eq!(class_at("🙂", 0), (Class::Other, 4));
+        assert_eq!(class_at("é".as_bytes(), 0), (Class::Letter, 2));
+        assert_eq!(class_at("\u{3000}".as_bytes(), 0), (Class::Space, 3));
+        assert_eq!(class_at("𝟘".as_bytes(), 0), (Class::Number, 4));
+        assert_eq!(class_at("🙂".as_bytes(), 0), (Class::Other, 4));
+    }
+
+    /// Every sequence of up to four bytes that begins beyond ASCII, thinned out in the later bytes to both
+    /// sides of each limit: taken as a character exactly where the standard library takes it for one.
+    #[test]
+    fn well_formed_is_what_the_standard_library_says() {
+        let later = [0x00, 0x41, 0x7F, 0x80, 0x8F, 0x90, 0x9F, 0xA0, 0xBF, 0xC0, 0xED, 0xFF];
+        for lead in 0x80..=0xFF {
+            for a in 0..=0xFF {
+                for b in later {
+                    for c in later {
+                        let bytes = [lead, a, b, c];
+                        for length in 1..=4 {
+                            let text = &bytes[..length];
+                            let first = (1..=length).find(|&n| std::str::from_utf8(&text[..n]).is_ok());
+                            let (found, taken) = class_at(text, 0);
+                            assert_eq!(taken, first.unwrap_or(1), "{text:x?}");
+                            if first.is_none() {
+                                assert_eq!(found, Class::Other, "{text:x?}");
+                            }
+                        }
+                    }
+                }
+            }
+        }
     }
 }

@@ -3,6 +3,10 @@
 //! Tokens are bytes, not characters: one character may span several tokens. [`StreamDecoder`] holds
 //! back the beginning of a character until the rest has come.
 //!
+//! Nearly all tokens are short, and copying a number of bytes that is not known in advance costs more than
+//! the bytes: so each id has a slot of 16 bytes, which is copied whole, and what is too much is written over
+//! by the next.
+//!
 //! Invariant: what a stream yields, its `finish` included, is what [`Tokenizer::decode_lossy`] gives for
 //! all ids at once.
 
@@ -11,6 +15,14 @@ use std::str;
 use super::Tokenizer;
 use crate::Error;
 
+/// A token of up to 15 bytes, zero-padded, its length in the last byte; [`LONG`] there for a longer one.
+pub(super) type Slot = [u8; 16];
+
+/// In place of the length: look the token up.
+const LONG: u8 = u8::MAX;
+/// Ids decoded between two copies to the result.
+const STEP: usize = 128;
+
 impl Tokenizer {
     /// The bytes of `ids`. Special tokens give their spelling.
     ///
@@ -18,10 +30,49 @@ impl Tokenizer {
     /// [`Error::UnknownId`].
     pub fn decode_bytes(&self, ids: &[u32]) -> Result<Vec<u8>, Error> {
         let mut bytes = Vec::with_capacity(4 * ids.len());
-        for &id in ids {
-            bytes.extend_from_slice(self.known(id)?);
-        }
+        self.decode_into(ids, &mut bytes)?;
         Ok(bytes)
+    }
+
+    /// Appends the bytes of `ids` to `bytes`.
+    ///
+    /// # Errors
+    /// [`Error::UnknownId`]; `bytes` then ends with what the ids before it gave.
+    pub fn decode_into(&self, ids: &[u32], bytes: &mut Vec<u8>) -> Result<(), Error> {
+        let slots = self.slots.get_or_init(|| self.make_slots());
+        let mut step = [0; 16 * STEP];
+        for ids in ids.chunks(STEP) {
+            let mut filled = 0;
+            for &id in ids {
+                let Some(slot) = slots.get(id as usize) else {
+                    bytes.extend_from_slice(&step[..filled]);
+                    return Err(self.unknown(id));
+                };
+                if slot[15] == LONG {
+                    bytes.extend_from_slice(&step[..filled]);
+                    bytes.extend_from_slice(self.known(id)?);
+                    filled = 0;
+                } else {
+                    step[filled..filled + 16].copy_from_slice(slot);
+                    filled += usize::from(slot[15]);
+                }
+            }
+            bytes.extend_from_slice(&step[..filled]);
+        }
+        Ok(())
+    }
+
+    fn make_slots(&self) -> Vec<Slot> {
+        let tokens = self.starts.windows(2).map(|place| &self.bytes[place[0] as usize..place[1] as usize]);
+        let slot = |token: &[u8]| {
+            let mut slot = [0; 16];
+            slot[15] = if token.len() < 16 { token.len() as u8 } else { LONG };
+            if let Some(room) = slot[..15].get_mut(..token.len()) {
+                room.copy_from_slice(token);
+            }
+            slot
+        };
+        tokens.map(slot).collect()
     }
 
     /// The text of `ids`; what is not UTF-8 becomes U+FFFD, as [`String::from_utf8_lossy`] does it.
@@ -40,7 +91,11 @@ impl Tokenizer {
     }
 
     fn known(&self, id: u32) -> Result<&[u8], Error> {
-        self.token_bytes(id).ok_or(Error::UnknownId { id, vocabulary: self.vocabulary_size() })
+        self.token_bytes(id).ok_or_else(|| self.unknown(id))
+    }
+
+    fn unknown(&self, id: u32) -> Error {
+        Error::UnknownId { id, vocabulary: self.vocabulary_size() }
     }
 }
 

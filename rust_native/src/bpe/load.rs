@@ -13,7 +13,7 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use super::gpt2::END_OF_TEXT;
-use super::{Tokenizer, alphabet, merge, tokenizer_json};
+use super::{Tokenizer, alphabet, merges, tokenizer_json};
 use crate::{Error, json};
 
 /// Vocabulary files above this many bytes are refused unread.
@@ -174,7 +174,7 @@ pub(super) fn assemble(
                       tokenizer.json that says so";
         return Err(problem(source.merges, "merges", found, remedy));
     }
-    Ok(Tokenizer::new(bytes, starts, byte_ids, &merges, specials))
+    Ok(Tokenizer::new(bytes, starts, byte_ids, &merges, specials, false))
 }
 
 /// The tokens by id, special ones included.
@@ -185,7 +185,7 @@ fn dense<'a>(
 ) -> Result<Vec<&'a str>, Error> {
     let mut names: Vec<Option<&str>> = Vec::new();
     let mut place = |name: &'a str, id: usize| {
-        if id >= merge::MAX_IDS - 1 {
+        if id >= merges::MAX_IDS - 1 {
             let found = format!("id {id}");
             return Err(bad_token(source, name, found, "ids must be below 2,097,151"));
         }

@@ -1,244 +1,330 @@
-//! Merges by rank: a piece's bytes into token ids.
+//! Merging by rank: the bytes of a piece into token ids.
 //!
 //! The rule: of all adjacent pairs with a merge, the one of lowest rank, leftmost first, becomes one token;
 //! repeat until no pair has a merge.
 //!
-//! Two loops, one rule. Up to [`SHORT`] symbols a plain scan for the minimum is fastest, everything in
-//! two small arrays. Beyond, a heap over a linked list keeps the work at n log n: the textbook loop takes
-//! seven seconds for one word of 31 kB.
+//! One rule, three ways. Up to [`SHORT`] bytes, everything lies in a few registers' worth of memory and
+//! the next merge is a minimum over all. A longer piece is merged in overlapping windows of that size,
+//! which makes the work linear and keeps it in the first-level cache (why that is right is said at
+//! [`Merger::long`]). What windows cannot decide goes to larger ones, over a heap and a linked list.
 //!
-//! Invariant: both loops give the same ids; a test compares them.
+//! Invariant: all ways give the same ids; a test compares them with the textbook loop.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-/// Ids must stay below this: a slot packs two of them and a rank into 64 bits.
-pub(super) const MAX_IDS: usize = 1 << 21;
-/// Longest input, in symbols, of the scanning loop.
-const SHORT: usize = 48;
-/// Rank of a pair that has no merge.
-const NONE: u32 = u32::MAX;
+use kernels::text::Scan;
 
-/// The merge table: (left id, right id) -> (rank, id of the result). Open addressing, linear probing,
-/// at most half full.
-pub(super) struct Merges {
-    /// left << 43 | right << 22 | rank, or all ones for an empty slot.
-    slots: Vec<u64>,
-    shift: u32,
-    /// Rank -> id of the merged token.
-    results: Vec<u32>,
+use super::merges::{Merges, NONE};
+
+/// Most bytes that are merged at once without a heap: one bit each in a `u64`.
+pub(super) const SHORT: usize = 64;
+
+/// A merge table, the lengths of its tokens, and memory to work in.
+pub(super) struct Merger<'a> {
+    pub(super) merges: &'a Merges,
+    /// Token `id` has `starts[id + 1] - starts[id]` bytes.
+    pub(super) starts: &'a [u32],
+    pub(super) work: &'a mut Work,
 }
 
-const EMPTY: u64 = u64::MAX;
+/// Buffers of long pieces, reused between them.
+#[derive(Default)]
+pub(super) struct Work {
+    window: Vec<u32>,
+    symbols: Vec<u32>,
+    ranks: Vec<u32>,
+    next: Vec<u32>,
+    previous: Vec<u32>,
+    heap: BinaryHeap<Reverse<(u32, u32)>>,
+}
+
+impl Work {
+    /// Gives memory back after an extraordinarily long window.
+    pub(super) fn shrink(&mut self) {
+        const KEEP: usize = 1 << 16;
+        if self.symbols.capacity() > KEEP || self.heap.capacity() > KEEP || self.window.capacity() > KEEP {
+            *self = Self::default();
+        }
+    }
+}
 
 impl Merges {
-    /// A table from merges in rank order. Ids are below [`MAX_IDS`] and there are at most as many merges.
-    /// Of two equal pairs the first counts.
-    pub(super) fn new(merges: impl ExactSizeIterator<Item = (u32, u32, u32)>) -> Self {
-        let size = (2 * merges.len()).next_power_of_two().max(16);
-        let mut table = Self {
-            slots: vec![EMPTY; size],
-            shift: 64 - size.trailing_zeros(),
-            results: Vec::with_capacity(merges.len()),
-        };
-        for (left, right, result) in merges {
-            let rank = table.results.len() as u64;
-            table.results.push(result);
-            let pair = u64::from(left) << 21 | u64::from(right);
-            let mut at = table.home(pair);
-            while table.slots[at] != EMPTY && table.slots[at] >> 22 != pair {
-                at = (at + 1) & (size - 1);
-            }
-            if table.slots[at] == EMPTY {
-                table.slots[at] = pair << 22 | rank;
-            }
+    /// Merges 1 to [`SHORT`] bytes, writes the ids to the front of `ids` and returns how many there are.
+    ///
+    /// A symbol stays at the place of its first byte; `alive` has the bits of places that hold one. Each
+    /// place has the rank of its pair with the next symbol, and below it, in six bits, the place itself, so
+    /// that one minimum gives the rank and the leftmost place that has it.
+    #[inline(always)]
+    pub(super) fn short<S: Scan>(&self, scan: S, bytes: &[u8], ids: &mut [u32]) -> usize {
+        let mut symbols = [0_u32; SHORT];
+        let mut order = [[u32::MAX; 16]; SHORT / 16];
+        let mut alive = u64::MAX >> (SHORT - bytes.len());
+        let place = |at: u32| ((at / 16 % 4) as usize, (at % 16) as usize);
+        for (symbol, &byte) in symbols.iter_mut().zip(bytes) {
+            *symbol = self.byte_id(byte);
         }
-        table
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.results.len()
-    }
-
-    #[inline]
-    fn home(&self, pair: u64) -> usize {
-        (pair.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> self.shift) as usize
-    }
-
-    /// The rank of a pair, or [`NONE`].
-    #[inline]
-    fn rank(&self, left: u32, right: u32) -> u32 {
-        let pair = u64::from(left) << 21 | u64::from(right);
-        let mut at = self.home(pair);
+        for (at, pair) in bytes.windows(2).enumerate() {
+            let (row, column) = place(at as u32);
+            order[row][column] = self.byte_rank(pair[0], pair[1]) << 6 | at as u32;
+        }
+        let rows = bytes.len().div_ceil(16).min(SHORT / 16);
         loop {
-            let slot = self.slots[at];
-            // The empty slot's upper 42 bits are all ones: ids end below 2^21 - 1, so no pair equals them.
-            if slot >> 22 == pair {
-                return slot as u32 & ((1 << 22) - 1);
-            }
-            if slot == EMPTY {
-                return NONE;
-            }
-            at = (at + 1) & (self.slots.len() - 1);
-        }
-    }
-
-    /// Replaces the single-byte ids in `work.symbols` by merged ids.
-    #[inline]
-    pub(super) fn apply(&self, work: &mut Work) {
-        if work.symbols.len() <= SHORT {
-            self.apply_short(&mut work.symbols);
-        } else {
-            self.apply_long(work);
-        }
-    }
-
-    fn apply_short(&self, symbols: &mut Vec<u32>) {
-        let mut ranks = [NONE; SHORT];
-        let mut n = symbols.len();
-        for i in 1..n {
-            ranks[i - 1] = self.rank(symbols[i - 1], symbols[i]);
-        }
-        while n > 1 {
-            let (mut at, mut best) = (0, NONE);
-            for (i, &rank) in ranks[..n - 1].iter().enumerate() {
-                if rank < best {
-                    (at, best) = (i, rank);
-                }
-            }
-            if best == NONE {
+            let least = scan.smallest(&order[..rows]);
+            if least >= NONE << 6 {
                 break;
             }
-            symbols[at] = self.results[best as usize];
-            symbols.copy_within(at + 2..n, at + 1);
-            ranks.copy_within(at + 1..n - 1, at);
-            n -= 1;
-            ranks[n - 1] = NONE;
-            if at + 1 < n {
-                ranks[at] = self.rank(symbols[at], symbols[at + 1]);
-            }
-            if at > 0 {
-                ranks[at - 1] = self.rank(symbols[at - 1], symbols[at]);
+            let at = least % SHORT as u32;
+            let merged = self.result(least >> 6);
+            symbols[at as usize] = merged;
+            // The right half of the pair is the first symbol behind `at`; it goes.
+            let behind = alive & (u64::MAX << 1 << at);
+            let right = behind & behind.wrapping_neg();
+            let after = behind ^ right;
+            alive ^= right;
+            let (row, column) = place(right.trailing_zeros());
+            order[row][column] = u32::MAX;
+            let (row, column) = place(at);
+            order[row][column] = if after == 0 {
+                u32::MAX
+            } else {
+                self.rank(merged, symbols[after.trailing_zeros() as usize % SHORT]) << 6 | at
+            };
+            let before = alive & ((1 << at) - 1);
+            if before != 0 {
+                let left = before.ilog2();
+                let (row, column) = place(left);
+                order[row][column] = self.rank(symbols[left as usize % SHORT], merged) << 6 | left;
             }
         }
-        symbols.truncate(n);
+        let count = alive.count_ones() as usize;
+        for id in &mut ids[..count] {
+            *id = symbols[alive.trailing_zeros() as usize % SHORT];
+            alive &= alive - 1;
+        }
+        count
+    }
+}
+
+impl Merger<'_> {
+    /// Appends the ids of a piece of any length, which is not empty.
+    #[inline(always)]
+    pub(super) fn piece<S: Scan>(&mut self, scan: S, bytes: &[u8], ids: &mut Vec<u32>) {
+        if bytes.len() <= SHORT {
+            let mut short = [0; SHORT];
+            let count = self.merges.short(scan, bytes, &mut short);
+            ids.extend_from_slice(&short[..count]);
+        } else {
+            self.long(scan, bytes, ids);
+        }
     }
 
-    fn apply_long(&self, work: &mut Work) {
-        let Work { symbols, ranks, next, previous, heap } = work;
-        let n = symbols.len();
-        const END: usize = usize::MAX;
+    /// Appends the ids of a long piece, window by window.
+    ///
+    /// Write E(s) for the ids of s alone. If E(xy) and E(yz) both have a token boundary at two places
+    /// a < b of y, then E(xyz) is E(xy) up to a, then E(yz) from a on. For suppose that in the merging of
+    /// xyz some merge crosses a or b, and look at the first. Until then what is left of a, between, and right
+    /// of b merge independently of each other, each in its own order. If the merge crosses a, then what is
+    /// left of b looks, at that moment, as it does at some moment in the merging of xy; there the same pair
+    /// is the lowest of those left of b, what is right of b cannot prevent it for ever, and so it crosses a in
+    /// xy as well, where a is a boundary. If it crosses b, the same holds for yz. So none does, and then
+    /// the three parts merge as they do in xy and in yz. No property of the merge table is used.
+    ///
+    /// So windows overlap by a few tokens of the one before; where the two agree on a token, the later
+    /// one continues. Where they do not, or where one token fills the overlap, the overlap and the window
+    /// grow, at last to the whole piece.
+    #[inline(always)]
+    fn long<S: Scan>(&mut self, scan: S, bytes: &[u8], ids: &mut Vec<u32>) {
+        let base = ids.len();
+        let mut done = 0;
+        let (mut window, mut overlap) = (SHORT, SHORT / 8);
+        // `ids[base..]` is E of the first `done` bytes.
+        while done < bytes.len() {
+            let (mut from, mut kept) = (done, ids.len());
+            while kept > base && done - from < overlap {
+                kept -= 1;
+                from -= self.length(ids[kept]);
+            }
+            let end = bytes.len().min(from + window);
+            if end > done {
+                self.window(scan, &bytes[from..end]);
+                if from == 0 || self.agree(&ids[kept..]) {
+                    ids.truncate(kept);
+                    ids.extend_from_slice(&self.work.window);
+                    (window, overlap) = (SHORT, SHORT / 8);
+                    done = end;
+                    continue;
+                }
+            }
+            if overlap < window / 2 {
+                overlap = window / 2;
+            } else {
+                (window, overlap) = (8 * window, 2 * window);
+            }
+        }
+    }
+
+    fn length(&self, id: u32) -> usize {
+        let id = id as usize;
+        (self.starts[id + 1] - self.starts[id]) as usize
+    }
+
+    /// Whether the tokens of the window and the earlier ones of the same place have an end in common.
+    fn agree(&self, earlier: &[u32]) -> bool {
+        let mut window = self.work.window.iter();
+        let (mut a, mut b) = (0, 0);
+        for &id in earlier {
+            a += self.length(id);
+            while b < a {
+                let Some(&id) = window.next() else { return false };
+                b += self.length(id);
+            }
+            if a == b {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// E of some bytes, to `work.window`.
+    #[inline(always)]
+    fn window<S: Scan>(&mut self, scan: S, bytes: &[u8]) {
+        if bytes.len() <= SHORT {
+            self.work.window.resize(SHORT, 0);
+            let count = self.merges.short(scan, bytes, &mut self.work.window);
+            self.work.window.truncate(count);
+        } else {
+            self.heap(bytes);
+        }
+    }
+
+    fn heap(&mut self, bytes: &[u8]) {
+        let merges = self.merges;
+        let Work { window, symbols, ranks, next, previous, heap } = &mut *self.work;
+        const END: u32 = u32::MAX;
+        let n = bytes.len() as u32;
         heap.clear();
+        symbols.clear();
+        symbols.extend(bytes.iter().map(|&byte| merges.byte_id(byte)));
         next.clear();
         next.extend((1..n).chain([END]));
         previous.clear();
         previous.extend([END].into_iter().chain(0..n - 1));
         ranks.clear();
-        ranks.extend(symbols.windows(2).map(|pair| self.rank(pair[0], pair[1])));
+        ranks.extend(bytes.windows(2).map(|pair| merges.byte_rank(pair[0], pair[1])));
         ranks.push(NONE);
-        heap.extend(ranks.iter().enumerate().filter(|&(_, &r)| r != NONE).map(|(at, &r)| Reverse((r, at))));
+        heap.extend((0..n).map(|at| Reverse((ranks[at as usize], at))).filter(|pair| pair.0.0 != NONE));
         while let Some(Reverse((rank, at))) = heap.pop() {
             // An entry is stale once its left symbol has merged: then `ranks[at]` has moved on.
-            if ranks[at] != rank {
+            let here = at as usize;
+            if ranks[here] != rank {
                 continue;
             }
-            let right = next[at];
+            let right = next[here] as usize;
             let after = next[right];
-            symbols[at] = self.results[rank as usize];
+            symbols[here] = merges.result(rank);
             ranks[right] = NONE;
-            next[at] = after;
-            ranks[at] = NONE;
+            next[here] = after;
+            ranks[here] = NONE;
             if after != END {
-                previous[after] = at;
-                ranks[at] = self.rank(symbols[at], symbols[after]);
-                if ranks[at] != NONE {
-                    heap.push(Reverse((ranks[at], at)));
+                previous[after as usize] = at;
+                ranks[here] = merges.rank(symbols[here], symbols[after as usize]);
+                if ranks[here] != NONE {
+                    heap.push(Reverse((ranks[here], at)));
                 }
             }
-            let before = previous[at];
+            let before = previous[here];
             if before != END {
-                ranks[before] = self.rank(symbols[before], symbols[at]);
-                if ranks[before] != NONE {
-                    heap.push(Reverse((ranks[before], before)));
+                let left = before as usize;
+                ranks[left] = merges.rank(symbols[left], symbols[here]);
+                if ranks[left] != NONE {
+                    heap.push(Reverse((ranks[left], before)));
                 }
             }
         }
-        // The first symbol never disappears; the survivors move to the front in order.
-        let (mut at, mut kept) = (0, 0);
+        // The first symbol never disappears; the survivors are in order.
+        window.clear();
+        let mut at = 0;
         while at != END {
-            symbols[kept] = symbols[at];
-            kept += 1;
-            at = next[at];
-        }
-        symbols.truncate(kept);
-    }
-}
-
-/// Buffers of one merge, reused between pieces.
-#[derive(Default)]
-pub(super) struct Work {
-    /// In: one id per byte. Out: the tokens.
-    pub(super) symbols: Vec<u32>,
-    ranks: Vec<u32>,
-    next: Vec<usize>,
-    previous: Vec<usize>,
-    heap: BinaryHeap<Reverse<(u32, usize)>>,
-}
-
-impl Work {
-    /// Gives memory back after an extraordinarily long piece.
-    pub(super) fn shrink(&mut self) {
-        const KEEP: usize = 1 << 16;
-        if self.symbols.capacity() > KEEP || self.heap.capacity() > KEEP {
-            *self = Self::default();
+            window.push(symbols[at as usize]);
+            at = next[at as usize];
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use kernels::Isa;
+    use kernels::text::{Job, Scanner};
     use proptest::prelude::*;
 
     use super::*;
 
-    /// Ids 0..4 are bytes; every later id merges two earlier ones.
-    fn table(pairs: &[(u32, u32)]) -> Merges {
-        let mut merges = Vec::new();
+    /// Ids 0..256 are the bytes; every later id merges two earlier ones of the first few.
+    fn table(pairs: &[(u32, u32)]) -> (Merges, Vec<u32>) {
+        let (mut merges, mut lengths) = (Vec::new(), vec![1_u32; 256]);
         for &(left, right) in pairs {
-            let next = 4 + merges.len() as u32;
-            merges.push((left % next, right % next, next));
+            let known = 4 + merges.len() as u32;
+            let id = |i: u32| if i % known < 4 { i % known } else { i % known + 252 };
+            let (left, right) = (id(left), id(right));
+            merges.push((left, right, 256 + merges.len() as u32));
+            lengths.push(lengths[left as usize].saturating_add(lengths[right as usize]));
         }
-        Merges::new(merges.into_iter())
+        let mut starts = vec![0];
+        for length in lengths {
+            starts.push(starts[starts.len() - 1] + length.min(100_000));
+        }
+        (Merges::new(&merges, std::array::from_fn(|byte| byte as u32)), starts)
     }
 
     /// The textbook loop.
-    fn by_definition(merges: &Merges, mut symbols: Vec<u32>) -> Vec<u32> {
+    fn by_definition(merges: &Merges, bytes: &[u8]) -> Vec<u32> {
+        let mut symbols: Vec<u32> = bytes.iter().map(|&byte| merges.byte_id(byte)).collect();
         loop {
             let ranks = symbols.windows(2).map(|pair| merges.rank(pair[0], pair[1]));
             match ranks.enumerate().map(|(at, rank)| (rank, at)).min() {
                 Some((rank, at)) if rank != NONE => {
-                    symbols.splice(at..at + 2, [merges.results[rank as usize]]);
+                    symbols.splice(at..at + 2, [merges.result(rank)]);
                 }
                 _ => return symbols,
             }
         }
     }
 
+    struct Piece<'a>(Merger<'a>, &'a [u8]);
+
+    impl Job for Piece<'_> {
+        type Output = Vec<u32>;
+
+        fn run<S: Scan>(mut self, scan: S) -> Vec<u32> {
+            let mut ids = vec![7];
+            self.0.piece(scan, self.1, &mut ids);
+            ids.split_off(1)
+        }
+    }
+
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(1000))]
+
         #[test]
-        fn both_loops_follow_the_definition(
+        fn every_way_follows_the_definition(
             pairs in prop::collection::vec((any::<u32>(), any::<u32>()), 0..40),
-            symbols in prop::collection::vec(0..4_u32, 1..200),
+            bytes in prop_oneof![
+                prop::collection::vec(0..4_u8, 1..70),
+                prop::collection::vec(0..4_u8, 64..700),
+                prop::collection::vec(0..2_u8, 64..700),
+                (0..4_u8, 60..700_usize).prop_map(|(byte, count)| vec![byte; count]),
+            ],
         ) {
-            let merges = table(&pairs);
-            let expected = by_definition(&merges, symbols.clone());
-            let mut work = Work { symbols: symbols.clone(), ..Work::default() };
-            merges.apply_long(&mut work);
-            prop_assert_eq!(&work.symbols, &expected);
-            if symbols.len() <= SHORT {
-                let mut short = symbols;
-                merges.apply_short(&mut short);
-                prop_assert_eq!(&short, &expected);
+            let (merges, starts) = table(&pairs);
+            let expected = by_definition(&merges, &bytes);
+            let mut work = Work::default();
+            let mut merger = Merger { merges: &merges, starts: &starts, work: &mut work };
+            merger.heap(&bytes);
+            prop_assert_eq!(&merger.work.window, &expected);
+            for scanner in Isa::ALL.into_iter().filter_map(Scanner::of) {
+                let merger = Merger { merges: &merges, starts: &starts, work: &mut work };
+                prop_assert_eq!(&scanner.run(Piece(merger, &bytes)), &expected, "{:?}", scanner.isa());
             }
         }
     }

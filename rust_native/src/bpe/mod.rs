@@ -2,7 +2,8 @@
 //!
 //! Encoding: special tokens are found first (if allowed); the text between them is split into pieces by
 //! [`split`], and the bytes of each piece are merged by rank. Every byte has a token, so every text
-//! encodes and decoding the ids gives the same bytes.
+//! encodes and decoding the ids gives the same bytes. How that is made fast is told in README.md beside
+//! this file.
 //!
 //! Invariant: ids equal those of Hugging Face's tokenizers for the same vocabulary and the same treatment
 //! of special tokens.
@@ -10,6 +11,8 @@
 #![forbid(unsafe_code)]
 
 mod alphabet;
+mod batch;
+mod blocks;
 mod cache;
 pub mod class_ranges;
 pub mod classes;
@@ -18,15 +21,26 @@ mod encode;
 mod gpt2;
 mod load;
 mod merge;
+mod merges;
+mod phrases;
 pub mod split;
 mod tokenizer_json;
+mod vocabulary;
 mod write;
 
-use std::sync::Mutex;
+use std::ops::Range;
+use std::sync::{Mutex, OnceLock};
 
+use kernels::Isa;
+use kernels::text::{Job, Scan, Scanner};
+
+use self::cache::Key;
 pub use self::decode::StreamDecoder;
+pub use self::encode::Encoder;
 use self::encode::Scratch;
-use self::merge::Merges;
+use self::merge::{Merger, SHORT, Work};
+use self::merges::Merges;
+use self::vocabulary::Vocabulary;
 
 /// What to do with the spelling of a special token, such as `<|endoftext|>`, inside text. There is no
 /// default: peers differ silently in this, and text from outside should not be able to end a prompt.
@@ -46,17 +60,21 @@ pub struct Tokenizer {
     bytes: Vec<u8>,
     /// Token `id` is `bytes[starts[id]..starts[id + 1]]`.
     starts: Vec<u32>,
-    /// Id of each single byte.
-    byte_ids: [u32; 256],
     merges: Merges,
     /// Merges as pairs of ids, in rank order; for writing the vocabulary.
     pairs: Vec<(u32, u32)>,
+    /// Short tokens by spelling, those that merging their bytes gives.
+    vocabulary: Vocabulary,
     specials: Specials,
+    /// Instruction set of the loops over text.
+    scanner: Scanner,
+    /// Tokens in the form decoding reads; made when first needed.
+    slots: OnceLock<Vec<decode::Slot>>,
     /// Idle working memory with its word caches; as many as calls ever ran at once, at most [`MAX_IDLE`].
-    idle: Mutex<Vec<Scratch>>,
+    idle: Mutex<Vec<Box<Scratch>>>,
 }
 
-/// Bounds what [`Tokenizer::idle`] keeps, about 1 MiB each.
+/// Bounds what [`Tokenizer::idle`] keeps, about 3 MiB each.
 const MAX_IDLE: usize = 64;
 
 impl std::fmt::Debug for Tokenizer {
@@ -71,23 +89,41 @@ impl std::fmt::Debug for Tokenizer {
 
 impl Tokenizer {
     /// Puts together checked parts: token bytes by id, merges in rank order as (left, right, result), and
-    /// special tokens. The loaders uphold: ids are below [`merge::MAX_IDS`] - 1 and every byte has one.
+    /// special tokens. The loaders uphold: ids are below [`merges::MAX_IDS`] - 1 and every byte has one.
+    /// With `trusted`, merging the bytes of any token that is not special is known to give that token.
     fn new(
         bytes: Vec<u8>,
         starts: Vec<u32>,
         byte_ids: [u32; 256],
         merges: &[(u32, u32, u32)],
         specials: Vec<(String, u32)>,
+        trusted: bool,
     ) -> Self {
-        Self {
-            bytes,
-            starts,
-            byte_ids,
-            merges: Merges::new(merges.iter().copied()),
-            pairs: merges.iter().map(|&(left, right, _)| (left, right)).collect(),
-            specials: Specials::new(specials),
-            idle: Mutex::new(Vec::new()),
-        }
+        let scanner = Scanner::best();
+        let (merges, pairs) =
+            (Merges::new(merges, byte_ids), merges.iter().map(|&(left, right, _)| (left, right)).collect());
+        let specials = Specials::new(specials);
+        let spelled =
+            Spelled { bytes: &bytes, starts: &starts, merges: &merges, specials: &specials, trusted };
+        let vocabulary = Vocabulary::new(&scanner.run(spelled));
+        let (slots, idle) = (OnceLock::new(), Mutex::new(Vec::new()));
+        Self { bytes, starts, merges, pairs, vocabulary, specials, scanner, slots, idle }
+    }
+
+    /// The same tokenizer with another instruction set for its loops over text than the best, or `None`
+    /// where this CPU lacks it. Ids are the same with each; this is for tests and for comparing.
+    pub fn with_isa(mut self, isa: Isa) -> Option<Self> {
+        self.scanner = Scanner::of(isa)?;
+        Some(self)
+    }
+
+    /// The instruction set in use.
+    pub fn isa(&self) -> Isa {
+        self.scanner.isa()
+    }
+
+    fn merger<'a>(&'a self, work: &'a mut Work) -> Merger<'a> {
+        Merger { merges: &self.merges, starts: &self.starts, work }
     }
 
     /// Number of ids, special tokens included; ids run from 0 to this minus 1.
@@ -100,6 +136,16 @@ impl Tokenizer {
         let id = usize::try_from(id).ok()?;
         let (start, end) = (*self.starts.get(id)?, *self.starts.get(id.checked_add(1)?)?);
         Some(&self.bytes[start as usize..end as usize])
+    }
+
+    /// Which bytes of the text each of some consecutive ids stands for, counted from the first one's first
+    /// byte. An id outside the vocabulary stands for none.
+    pub fn byte_ranges(&self, ids: &[u32]) -> impl Iterator<Item = Range<usize>> {
+        ids.iter().scan(0, |end, &id| {
+            let start = *end;
+            *end += self.token_bytes(id).unwrap_or_default().len();
+            Some(start..*end)
+        })
     }
 
     /// Special tokens and their ids, in order of id.
@@ -118,6 +164,36 @@ impl Tokenizer {
     }
 }
 
+/// Lists the short tokens that merging their own bytes gives, with their keys.
+struct Spelled<'a> {
+    bytes: &'a [u8],
+    starts: &'a [u32],
+    merges: &'a Merges,
+    specials: &'a Specials,
+    trusted: bool,
+}
+
+impl Job for Spelled<'_> {
+    type Output = Vec<(Key, u32)>;
+
+    #[inline(always)]
+    fn run<S: Scan>(self, scan: S) -> Vec<(Key, u32)> {
+        let mut found = Vec::with_capacity(self.starts.len());
+        for (id, place) in self.starts.windows(2).enumerate() {
+            let (id, token) = (id as u32, &self.bytes[place[0] as usize..place[1] as usize]);
+            let Some(key) = Key::of_piece(token).filter(|_| !token.is_empty()) else { continue };
+            let mut ids = [0; SHORT];
+            let merged = |ids: &mut [u32]| self.merges.short(scan, token, ids) == 1 && ids[0] == id;
+            if !self.specials.list.iter().any(|&(_, special)| special == id)
+                && (self.trusted || merged(&mut ids))
+            {
+                found.push((key, id));
+            }
+        }
+        found
+    }
+}
+
 /// The special tokens and how to find them.
 struct Specials {
     /// In order of id.
@@ -126,6 +202,8 @@ struct Specials {
     by_length: Vec<usize>,
     /// Which bytes begin a special token.
     first: [bool; 256],
+    /// The first two bytes of all special tokens, where these are the same for all.
+    pair: Option<[u8; 2]>,
 }
 
 impl Specials {
@@ -139,22 +217,26 @@ impl Specials {
                 first[byte as usize] = true;
             }
         }
-        Self { list, by_length, first }
+        let mut pairs = list.iter().map(|(token, _)| token.as_bytes().first_chunk().copied());
+        let pair = pairs.next().flatten().filter(|&first| pairs.all(|other| other == Some(first)));
+        Self { list, by_length, first, pair }
     }
 
     /// The first special token at or after byte `from`, the longest of several at one place: its start,
     /// spelling and id.
-    fn find(&self, text: &str, from: usize) -> Option<(usize, &str, u32)> {
+    fn find(&self, scanner: Scanner, text: &[u8], from: usize) -> Option<(usize, &str, u32)> {
         if self.list.is_empty() {
             return None;
         }
-        let bytes = text.as_bytes();
         let mut at = from;
         loop {
-            at += bytes.get(at..)?.iter().position(|&byte| self.first[byte as usize])?;
+            at = match self.pair {
+                Some([first, second]) => scanner.find_pair(text, at, first, second)?,
+                None => at + text.get(at..)?.iter().position(|&byte| self.first[byte as usize])?,
+            };
             for &i in &self.by_length {
                 let (token, id) = &self.list[i];
-                if bytes[at..].starts_with(token.as_bytes()) {
+                if text[at..].starts_with(token.as_bytes()) {
                     return Some((at, token, *id));
                 }
             }

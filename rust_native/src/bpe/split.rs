@@ -1,4 +1,5 @@
-//! GPT-2's pre-tokenizer: text into pieces that merges never cross.
+//! GPT-2's pre-tokenizer: text into pieces that merges never cross. This file is the specification, one
+//! character at a time; `blocks` does the same 64 bytes at a time and is tested against it.
 //!
 //! The pattern, `'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`, read as a
 //! scanner. Its alternatives begin with disjoint characters, except that
@@ -7,8 +8,13 @@
 //! - a whitespace run before something else leaves its last character behind (`\s+(?!\S)`), unless it has
 //!   only one.
 //!
+//! The pattern never looks behind, so pieces from any piece's start on are those of the rest alone.
+//!
 //! Invariant: the pieces are non-empty and concatenate to the text.
 
+use kernels::text::Scanner;
+
+use super::blocks;
 use super::classes::{Class, class_at};
 
 /// The pieces of a text.
@@ -23,6 +29,17 @@ pub fn pieces(text: &str) -> Pieces<'_> {
     Pieces { text, at: 0 }
 }
 
+/// The ends of the pieces of bytes that need not be UTF-8; each byte that is not counts as a symbol.
+pub fn ends(text: &[u8]) -> impl Iterator<Item = usize> {
+    let next = |&at: &usize| (at < text.len()).then(|| piece_end(text, at));
+    std::iter::successors(next(&0), next)
+}
+
+/// The same ends, by the encoder's way of finding them, on the instruction set of `scanner`.
+pub fn ends_by_blocks(scanner: Scanner, text: &[u8]) -> Vec<usize> {
+    blocks::ends(scanner, text)
+}
+
 impl<'a> Iterator for Pieces<'a> {
     type Item = &'a str;
 
@@ -32,37 +49,22 @@ impl<'a> Iterator for Pieces<'a> {
         if start >= self.text.len() {
             return None;
         }
-        self.at = piece_end(self.text, start);
+        self.at = piece_end(self.text.as_bytes(), start);
         Some(&self.text[start..self.at])
     }
 }
 
-impl Pieces<'_> {
-    /// The next piece as byte offsets.
-    #[inline]
-    pub(super) fn next_range(&mut self) -> Option<(usize, usize)> {
-        let start = self.at;
-        if start >= self.text.len() {
-            return None;
-        }
-        self.at = piece_end(self.text, start);
-        Some((start, self.at))
-    }
-}
-
 /// Where the piece that begins at `start` (before the end) ends.
-#[inline]
-fn piece_end(text: &str, start: usize) -> usize {
-    let bytes = text.as_bytes();
+pub(super) fn piece_end(text: &[u8], start: usize) -> usize {
     let (class, length) = class_at(text, start);
     let next = start + length;
     match class {
-        Class::Space if bytes[start] == b' ' && next < bytes.len() => match class_at(text, next) {
+        Class::Space if text[start] == b' ' && next < text.len() => match class_at(text, next) {
             (Class::Space, _) => space_end(text, start, next),
             (class, length) => run_end(text, next + length, class),
         },
         Class::Space => space_end(text, start, next),
-        Class::Other if bytes[start] == b'\'' => match contraction(&bytes[next..]) {
+        Class::Other if text[start] == b'\'' => match contraction(&text[next..]) {
             0 => run_end(text, next, class),
             length => next + length,
         },
@@ -71,8 +73,7 @@ fn piece_end(text: &str, start: usize) -> usize {
 }
 
 /// The end of the characters of `class` from `at` on.
-#[inline]
-fn run_end(text: &str, mut at: usize, class: Class) -> usize {
+fn run_end(text: &[u8], mut at: usize, class: Class) -> usize {
     while at < text.len() {
         let (found, length) = class_at(text, at);
         if found != class {
@@ -84,7 +85,7 @@ fn run_end(text: &str, mut at: usize, class: Class) -> usize {
 }
 
 /// The end of the piece made of whitespace from `start`, whose first character ends at `at`.
-fn space_end(text: &str, start: usize, mut at: usize) -> usize {
+fn space_end(text: &[u8], start: usize, mut at: usize) -> usize {
     let mut last = start;
     while at < text.len() {
         let (found, length) = class_at(text, at);
@@ -99,7 +100,7 @@ fn space_end(text: &str, start: usize, mut at: usize) -> usize {
 
 /// Length of the contraction that follows an apostrophe, 0 for none.
 #[inline]
-fn contraction(rest: &[u8]) -> usize {
+pub(super) fn contraction(rest: &[u8]) -> usize {
     match rest {
         [b's' | b't' | b'm' | b'd', ..] => 1,
         [b'r' | b'v', b'e', ..] | [b'l', b'l', ..] => 2,

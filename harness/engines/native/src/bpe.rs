@@ -2,6 +2,7 @@
 //! id, as in the reference.
 
 use anyhow::{Context, Result};
+use kernels::text::Scanner;
 use rust_native::{Special, Tokenizer};
 use std::path::{Path, PathBuf};
 use worker::{Answer, Engine, Identity, Job, Laps, Prepare, Receipt, Stop, Task, Unit};
@@ -27,7 +28,11 @@ impl Engine for Bpe {
             engine: "native/bpe".into(),
             language: "rust".into(),
             versions: [("rust_native".to_string(), env!("CARGO_PKG_VERSION").to_string())].into(),
-            settings: [("call".to_string(), "encode_into, encode_batch".to_string())].into(),
+            settings: [
+                ("call".to_string(), "Encoder::encode_into, encode_batch".to_string()),
+                ("isa".to_string(), Scanner::best().isa().name().to_string()),
+            ]
+            .into(),
             ..Identity::default()
         }
     }
@@ -75,8 +80,9 @@ impl Job for Encode<'_> {
                 }
             }
             None => {
+                let mut encoder = self.tokenizer.encoder();
                 for text in &self.texts {
-                    self.tokenizer.encode_into(text, Special::Allow, &mut self.ids)?;
+                    encoder.encode_into(text, Special::Allow, &mut self.ids)?;
                 }
             }
         }

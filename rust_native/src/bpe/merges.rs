@@ -1,0 +1,96 @@
+//! The merge table: which pairs of tokens become one, and in what order.
+
+/// Ids must stay below this: a slot packs two of them and a rank into 64 bits.
+pub(super) const MAX_IDS: usize = 1 << 21;
+/// Rank of a pair that has no merge; above every rank, and small enough to be shifted by six bits.
+pub(super) const NONE: u32 = u32::MAX >> 6;
+
+const EMPTY: u64 = u64::MAX;
+
+/// (left id, right id) -> (rank, id of the result). Open addressing, linear probing, at most half full.
+pub(super) struct Merges {
+    /// left << 43 | right << 22 | rank, or all ones for an empty slot.
+    slots: Vec<u64>,
+    shift: u32,
+    /// Rank -> id of the merged token.
+    results: Vec<u32>,
+    /// Id of each single byte.
+    byte_ids: [u32; 256],
+    /// Rank of the pair of two single bytes, at left << 8 | right: every piece begins with these, and a
+    /// table without hashing serves them four times as fast.
+    byte_ranks: Vec<u32>,
+}
+
+impl Merges {
+    /// A table from merges in rank order. Ids are below [`MAX_IDS`] and there are at most as many merges.
+    /// Of two equal pairs the first counts.
+    pub(super) fn new(merges: &[(u32, u32, u32)], byte_ids: [u32; 256]) -> Self {
+        let size = (2 * merges.len()).next_power_of_two().max(16);
+        let mut table = Self {
+            slots: vec![EMPTY; size],
+            shift: 64 - size.trailing_zeros(),
+            results: merges.iter().map(|&(_, _, result)| result).collect(),
+            byte_ids,
+            byte_ranks: Vec::new(),
+        };
+        for (rank, &(left, right, _)) in merges.iter().enumerate() {
+            let pair = u64::from(left) << 21 | u64::from(right);
+            let mut at = table.home(pair);
+            while table.slots[at] != EMPTY && table.slots[at] >> 22 != pair {
+                at = (at + 1) & (size - 1);
+            }
+            if table.slots[at] == EMPTY {
+                table.slots[at] = pair << 22 | rank as u64;
+            }
+        }
+        let right = |left: u32| byte_ids.iter().map(move |&right| (left, right));
+        let pairs = byte_ids.iter().flat_map(|&left| right(left));
+        table.byte_ranks = pairs.map(|(left, right)| table.rank(left, right)).collect();
+        table
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.results.len()
+    }
+
+    /// The id of a single byte.
+    #[inline(always)]
+    pub(super) fn byte_id(&self, byte: u8) -> u32 {
+        self.byte_ids[byte as usize]
+    }
+
+    /// The id of the token that the merge of this rank makes.
+    #[inline(always)]
+    pub(super) fn result(&self, rank: u32) -> u32 {
+        self.results[rank as usize]
+    }
+
+    #[inline(always)]
+    fn home(&self, pair: u64) -> usize {
+        (pair.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> self.shift) as usize
+    }
+
+    /// The rank of two single bytes, or [`NONE`].
+    #[inline(always)]
+    pub(super) fn byte_rank(&self, left: u8, right: u8) -> u32 {
+        self.byte_ranks[usize::from(left) << 8 | usize::from(right)]
+    }
+
+    /// The rank of a pair, or [`NONE`].
+    #[inline(always)]
+    pub(super) fn rank(&self, left: u32, right: u32) -> u32 {
+        let pair = u64::from(left) << 21 | u64::from(right);
+        let mut at = self.home(pair);
+        loop {
+            let slot = self.slots[at];
+            // The empty slot's upper 42 bits are all ones: ids end below 2^21 - 1, so no pair equals them.
+            if slot >> 22 == pair {
+                return slot as u32 & ((1 << 22) - 1);
+            }
+            if slot == EMPTY {
+                return NONE;
+            }
+            at = (at + 1) & (self.slots.len() - 1);
+        }
+    }
+}
