@@ -169,7 +169,8 @@ mod tests {
         let seen = compare_fully(&story(), "native/cpu-f32", "libtorch/cpu-f32", "prefill");
         let list: serde_json::Value = serde_json::from_str(&seen.json().unwrap()).unwrap();
         let keys: Vec<_> = list[0].as_object().unwrap().keys().cloned().collect();
-        let mut promised = ["workload", "metric", "clock", "a", "b", "precisions", "ratio", "lo", "hi", "n", "floor"];
+        let mut promised =
+            ["workload", "metric", "clock", "a", "b", "precisions", "ratio", "lo", "hi", "n", "floor"];
         promised.sort_unstable();
         assert_eq!(keys, promised);
         assert_eq!(list[0]["clock"], "wall");

@@ -5,8 +5,8 @@
 //! the memory ladder of each process. The same scene always gives the same rows.
 
 use crate::record::{
-    Arm, CheckRow, EXACT, FORMAT, Introduced, Machine, Moment, ProcessRow, Record, Run, RunSettings, SampleRow,
-    Status,
+    Arm, CheckRow, EXACT, FORMAT, Introduced, Machine, Moment, ProcessRow, Record, Run, RunSettings,
+    SampleRow, Status,
 };
 use crate::spec::{Contestant, Input, Role, TextKind, Workload};
 use crate::stats::Rng;

@@ -272,7 +272,8 @@ impl Case {
         let precisions = precisions(view, a.engine, b.engine);
         if !precisions.is_empty() && !self.across_precisions {
             let (a, b) = (a.engine, b.engine);
-            return self.miss(format!("{a} and {b} compute in different precisions, {precisions}: not compared"));
+            return self
+                .miss(format!("{a} and {b} compute in different precisions, {precisions}: not compared"));
         }
         let mut remarks = overspent(view, a, b);
         if !precisions.is_empty() {

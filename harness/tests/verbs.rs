@@ -30,7 +30,8 @@ fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
 /// Asserts that `text` is a JSON list of comparisons with exactly the promised fields.
 fn promised(text: &str) -> Vec<serde_json::Value> {
     let list: Vec<serde_json::Value> = serde_json::from_str(text).unwrap();
-    let mut fields = ["workload", "metric", "clock", "a", "b", "ratio", "lo", "hi", "n", "floor"];
+    let mut fields =
+        ["workload", "metric", "clock", "a", "b", "precisions", "ratio", "lo", "hi", "n", "floor"];
     fields.sort_unstable();
     for row in &list {
         let mut have: Vec<&str> = row.as_object().unwrap().keys().map(String::as_str).collect();

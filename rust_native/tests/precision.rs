@@ -8,7 +8,9 @@ use std::path::Path;
 
 use common::{Weights, every_precision, odd, small, tokens};
 use rust_native::evaluate::seeded_ids;
-use rust_native::{Cache, Checkpoint, Config, EvaluateOptions, Evaluation, Gpt2, Options, Precision, evaluate, init};
+use rust_native::{
+    Cache, Checkpoint, Config, EvaluateOptions, Evaluation, Gpt2, Options, Precision, evaluate, init,
+};
 
 /// The largest deviation that a model of [`Weights::random`] may show: difference of a logit over the
 /// standard deviation of its position's logits. About three times what was seen on any path.

@@ -46,8 +46,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     }
     let answers = record.checks.iter().filter(|check| check.check == "answer").count();
     let logits = record.checks.iter().filter(|check| check.check == "logits").count();
-    let weighed =
-        record.checks.iter().filter(|check| check.check == "answer" && check.rule != EXACT).count();
+    let weighed = record.checks.iter().filter(|check| check.check == "answer" && check.rule != EXACT).count();
     let of_them = match weighed {
         0 => String::new(),
         n => format!(", {n} answers of them weighed in lower precision"),

@@ -107,8 +107,21 @@ fn cells(of: &Material) -> Result<String> {
 }
 
 fn ratios(of: &Material) -> Result<String> {
-    let header =
-        ["claim", "verdict", "workload", "metric", "clock", "a", "b", "precisions", "ratio", "lo", "hi", "n", "floor"];
+    let header = [
+        "claim",
+        "verdict",
+        "workload",
+        "metric",
+        "clock",
+        "a",
+        "b",
+        "precisions",
+        "ratio",
+        "lo",
+        "hi",
+        "n",
+        "floor",
+    ];
     let row = |claim: &str, verdict: &str, ratio: &Ratio| {
         vec![
             claim.to_string(),

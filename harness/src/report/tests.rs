@@ -246,7 +246,8 @@ fn a_lower_precision_is_weighed_in_a_table_of_its_own_and_leads_no_headline() {
     let f32 = fixture.record.engine("native/cpu-f32").unwrap().clone();
     let engine = Contestant { name: "native/cpu-int8".into(), precision: "int8".into(), ..f32 };
     fixture.record.run.engines.push(engine);
-    let of_f32: Vec<_> = fixture.cells.iter().filter(|cell| cell.engine == "native/cpu-f32").cloned().collect();
+    let of_f32: Vec<_> =
+        fixture.cells.iter().filter(|cell| cell.engine == "native/cpu-f32").cloned().collect();
     for mut cell in of_f32 {
         cell.engine = "native/cpu-int8".into();
         let figures = [&mut cell.time, &mut cell.token_time, &mut cell.first_token, &mut cell.since_spawn];
@@ -267,7 +268,13 @@ fn a_lower_precision_is_weighed_in_a_table_of_its_own_and_leads_no_headline() {
         ("prefill/b1-t32", "answer", 0.0, 0.5, "equal to python/transformers's; 1 of 1 steps weighed"),
         ("prefill/b1-t32", "logits", 0.031, 0.25, ""),
         ("prefill/b1-t32", "divergence", 4e-5, 0.01, ""),
-        ("decode/b1-ctx32", "answer", 0.012, 0.5, "first difference at id 7: 3 against 5; 6 of 33 steps weighed"),
+        (
+            "decode/b1-ctx32",
+            "answer",
+            0.012,
+            0.5,
+            "first difference at id 7: 3 against 5; 6 of 33 steps weighed",
+        ),
     ] {
         fixture.record.checks.push(CheckRow {
             workload: workload.into(),

@@ -173,7 +173,7 @@ impl Finding {
 }
 
 fn findings(weighed: &Weighed, tolerance: &Tolerance, logits: &[f32], batch: usize) -> Vec<Finding> {
-    let mut all = vec![Finding { check: "answer", error: weighed.regret, budget: tolerance.regret() }];
+    let mut all = vec![Finding { check: "answer", error: weighed.regret, budget: tolerance.regret }];
     if !logits.is_empty() {
         let error = weigh::deviation(logits, &weighed.last, batch);
         all.push(Finding { check: "logits", error, budget: tolerance.deviation });

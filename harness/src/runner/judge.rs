@@ -165,8 +165,7 @@ impl Judge {
         let mut files = site.files(workload).map_err(|error| because(format!("{error:#}")))?;
         files.ids = Some(path);
         let task = Task::Prefill { tokens: contexts.len() / batch, batch };
-        let prepare =
-            Prepare { workload: workload.name.clone(), task, files, threads: workload.threads };
+        let prepare = Prepare { workload: workload.name.clone(), task, files, threads: workload.threads };
         let (answer, logits) = worker.once(prepare, &self.scratch, PREPARE_LIMIT).map_err(of)?;
         self.live.insert(engine.name.clone(), worker);
         let ids: Vec<u32> = answer.as_chunks::<4>().0.iter().map(|&four| u32::from_le_bytes(four)).collect();

@@ -2,9 +2,10 @@
 //!
 //! Let z be f32's logits behind a context, s their standard deviation over the vocabulary, y the
 //! engine's own logits there. A chosen id i has the *regret* (max z - z_i) / s: how clearly f32 would
-//! have preferred another. Where y is known: the *deviation* max |y - z| / s, and the *divergence*
-//! KL(softmax z || softmax y) in nats. Contexts are the engine's own, so a step stays comparable behind
-//! an early difference. Of several sequences the worst counts. Everything is summed in f64.
+//! have preferred another. Where y is known: the *deviation*, the root mean square of y - z over s, and
+//! the *divergence* KL(softmax z || softmax y) in nats. Contexts are the engine's own, so a step stays
+//! comparable behind an early difference. Of several sequences the worst counts. Everything is summed
+//! in f64.
 //!
 //! Invariant: logits that are not finite, or of another shape, are infinitely far away.
 
@@ -108,12 +109,8 @@ pub(super) fn regret(logits: &[f32], chosen: &[u32]) -> f64 {
 /// The worst deviation of `theirs` from `reference`, both B x V.
 pub(super) fn deviation(theirs: &[f32], reference: &[f32], batch: usize) -> f64 {
     worst(theirs, reference, batch, |y, z| {
-        let most = y.iter().zip(z).fold(0.0f64, |most, (&y, &z)| {
-            let apart = (f64::from(y) - f64::from(z)).abs();
-            // `max` would pass over what is not a number.
-            if apart.is_nan() { f64::INFINITY } else { most.max(apart) }
-        });
-        ratio(most, standard_deviation(z))
+        let squares = y.iter().zip(z).map(|(&y, &z)| (f64::from(y) - f64::from(z)).powi(2));
+        ratio((squares.sum::<f64>() / z.len() as f64).sqrt(), standard_deviation(z))
     })
 }
 

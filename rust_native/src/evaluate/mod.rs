@@ -5,14 +5,16 @@
 //! the reference's logits and `y [V]` the other's, p = softmax(z), q = softmax(y). Everything is
 //! summed in f64; logarithms are natural.
 //!
-//! - difference: max_i |y_i - z_i|, in logits. Over the standard deviation of z it is free of the
-//!   model's scale: the *deviation*.
+//! - difference: max_i |y_i - z_i|, in logits.
+//! - deviation: the root mean square of y - z over the standard deviation of z, which is free of the
+//!   model's scale.
 //! - divergence: KL(p || q) = sum_i p_i (log p_i - log q_i), in nats: what coding the reference's
 //!   choices by the other model costs beyond the reference's own entropy (Kullback and Leibler, "On
 //!   Information and Sufficiency", 1951).
 //! - agreement: the share of positions at which both have the same largest logit. Where they have
 //!   not, the margin is z at its own best minus z at the other's best: how clearly the reference
-//!   preferred what was given up. Differences of at most d cannot overturn a margin above 2 d.
+//!   preferred what was given up. Differences of at most d cannot overturn a margin above 2 d. Over the
+//!   standard deviation of z it is the *regret*.
 //! - perplexity: exp(-mean log p(next token)), over windows of the context length that overlap: each
 //!   token is scored once, in the window that shows it the most context (the strided evaluation of
 //!   Hugging Face's page "Perplexity of fixed-length models").
@@ -51,7 +53,9 @@ pub struct Evaluation {
     pub stride: usize,
     /// Largest difference of a logit.
     pub max_difference: f64,
-    /// Largest deviation: difference over the standard deviation of the position's logits.
+    /// Mean deviation.
+    pub mean_deviation: f64,
+    /// Largest deviation.
     pub max_deviation: f64,
     /// Mean divergence, nats.
     pub mean_divergence: f64,
@@ -65,6 +69,8 @@ pub struct Evaluation {
     pub smallest_margin: Option<f64>,
     /// Largest margin among those: the clearest choice that was overturned.
     pub largest_margin: Option<f64>,
+    /// Largest regret, 0 where all agree.
+    pub max_regret: f64,
     /// The reference's perplexity.
     pub reference_perplexity: f64,
     /// The model's perplexity.
@@ -90,7 +96,11 @@ pub fn evaluate(
     }
     if ids.len() < 2 {
         let found = format!("{} tokens", ids.len());
-        return Err(Error::argument("text", found, "give at least two: each is predicted from those before it"));
+        return Err(Error::argument(
+            "text",
+            found,
+            "give at least two: each is predicted from those before it",
+        ));
     }
     let (window, stride) = cut(config, options)?;
     let mut sums = Sums::default();
@@ -163,7 +173,9 @@ struct Sums {
     tokens: usize,
     agreed: usize,
     max_difference: f64,
+    deviation: f64,
     max_deviation: f64,
+    max_regret: f64,
     divergence: f64,
     max_divergence: f64,
     margins: Option<(f64, f64)>,
@@ -176,18 +188,22 @@ impl Sums {
     fn take(&mut self, z: &[f32], y: &[f32], next: usize) {
         let (z_best, y_best) = (best(z), best(y));
         let (z_total, y_total) = (log_sum_exp(z, z[z_best]), log_sum_exp(y, y[y_best]));
-        let (mut difference, mut divergence) = (0.0f64, 0.0);
+        let (mut difference, mut squares, mut divergence) = (0.0f64, 0.0, 0.0);
         for (&z, &y) in z.iter().zip(y) {
             let (z, y) = (f64::from(z), f64::from(y));
             difference = difference.max((y - z).abs());
+            squares += (y - z).powi(2);
             let (log_p, log_q) = (z - z_total, y - y_total);
             divergence += log_p.exp() * (log_p - log_q);
         }
+        let spread = standard_deviation(z);
+        let deviation = (squares / z.len() as f64).sqrt() / spread;
         // Equal distributions may sum to a rounding error below zero.
         let divergence = divergence.max(0.0);
         self.tokens += 1;
         self.max_difference = self.max_difference.max(difference);
-        self.max_deviation = self.max_deviation.max(difference / standard_deviation(z));
+        self.deviation += deviation;
+        self.max_deviation = self.max_deviation.max(deviation);
         self.divergence += divergence;
         self.max_divergence = self.max_divergence.max(divergence);
         self.reference_surprise += z_total - f64::from(z[next]);
@@ -196,6 +212,7 @@ impl Sums {
             self.agreed += 1;
         } else {
             let margin = f64::from(z[z_best]) - f64::from(z[y_best]);
+            self.max_regret = self.max_regret.max(margin / spread);
             let (least, most) = self.margins.unwrap_or((margin, margin));
             self.margins = Some((least.min(margin), most.max(margin)));
         }
@@ -209,6 +226,7 @@ impl Sums {
             window,
             stride,
             max_difference: self.max_difference,
+            mean_deviation: self.deviation / n,
             max_deviation: self.max_deviation,
             mean_divergence: self.divergence / n,
             max_divergence: self.max_divergence,
@@ -216,6 +234,7 @@ impl Sums {
             disagreements: self.tokens - self.agreed,
             smallest_margin: self.margins.map(|(least, _)| least),
             largest_margin: self.margins.map(|(_, most)| most),
+            max_regret: self.max_regret,
             reference_perplexity: (self.reference_surprise / n).exp(),
             perplexity: (self.surprise / n).exp(),
         }
@@ -264,6 +283,7 @@ mod tests {
         close(seen.mean_divergence, 0.5 * 3f64.ln());
         close(seen.max_difference, 3f64.ln());
         close(seen.max_deviation, 2.0);
+        close(seen.max_regret, 2.0);
         close(seen.reference_perplexity, 4.0 / 3.0);
         close(seen.perplexity, 4.0);
         close(seen.smallest_margin.unwrap(), 3f64.ln());
@@ -294,7 +314,10 @@ mod tests {
                             assert!(before >= 1 && (before >= window - stride || part.start == 0));
                         }
                     }
-                    assert!(seen[0] == 0 && seen[1..].iter().all(|&n| n == 1), "{tokens}, {window}, {stride}");
+                    assert!(
+                        seen[0] == 0 && seen[1..].iter().all(|&n| n == 1),
+                        "{tokens}, {window}, {stride}"
+                    );
                 }
             }
         }

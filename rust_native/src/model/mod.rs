@@ -142,7 +142,8 @@ impl Gpt2 {
     /// What is running, for a record: precision, the path its products take, threads, and `theta_hat`
     /// when it is not 1, such as `f32 avx512 threads=2` or `int8 avx512-vnni threads=2`.
     pub fn identity(&self) -> String {
-        let mut name = format!("{} {} threads={}", self.precision, self.cpu.path(self.precision), self.cpu.threads());
+        let mut name =
+            format!("{} {} threads={}", self.precision, self.cpu.path(self.precision), self.cpu.threads());
         if self.theta_hat != 1.0 {
             name.push_str(&format!(" theta_hat={}", self.theta_hat));
         }

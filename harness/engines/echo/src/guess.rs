@@ -88,7 +88,15 @@ impl Engine for Guess {
             false => context,
         });
         let (contexts, prompt) = (contexts.collect(), if fed { 0 } else { ids.len() });
-        Ok(Box::new(Guessing { engine: self.clone(), contexts, steps, prompt, runs: 0, ids: vec![], last: vec![] }))
+        Ok(Box::new(Guessing {
+            engine: self.clone(),
+            contexts,
+            steps,
+            prompt,
+            runs: 0,
+            ids: vec![],
+            last: vec![],
+        }))
     }
 }
 

@@ -67,7 +67,9 @@ mod tests {
                 assert_eq!(name.as_deref(), Some(format!("{family}/{variant}").as_str()));
             }
         }
-        for unknown in ["", "nop", "stream-", "stream-f32", "count-", "count-plus-", "count-plus-x", "guess-", "fault-"] {
+        for unknown in
+            ["", "nop", "stream-", "stream-f32", "count-", "count-plus-", "count-plus-x", "guess-", "fault-"]
+        {
             assert!(engine(unknown).is_none(), "{unknown}");
         }
     }

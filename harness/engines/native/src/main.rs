@@ -20,7 +20,9 @@ use worker::{Engine, serve};
 fn main() -> anyhow::Result<()> {
     let variant = std::env::args().nth(1).unwrap_or_default();
     let Some(mut engine) = engine(&variant) else {
-        eprintln!("engine-native: no variant `{variant}`; there are: cpu-f32, cpu-bf16, cpu-int8, cpu-int4, bpe");
+        eprintln!(
+            "engine-native: no variant `{variant}`; there are: cpu-f32, cpu-bf16, cpu-int8, cpu-int4, bpe"
+        );
         std::process::exit(2);
     };
     serve(engine.as_mut())
@@ -32,4 +34,3 @@ fn engine(variant: &str) -> Option<Box<dyn Engine>> {
         _ => Some(Box::new(model::Cpu::parse(variant)?)),
     }
 }
-

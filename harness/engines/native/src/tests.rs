@@ -102,7 +102,9 @@ const PROMPTS: [u32; 8] = [15496, 995, 11, 314, 40, 1101, 257, 3303];
 #[test]
 fn prefill_answers_for_every_sequence() {
     let bench = Bench::new(&PROMPTS, &[]);
-    for (precision, threads) in Precision::ALL.into_iter().flat_map(|precision| [(precision, 1), (precision, 2)]) {
+    for (precision, threads) in
+        Precision::ALL.into_iter().flat_map(|precision| [(precision, 1), (precision, 2)])
+    {
         let task = r#"{"kind":"prefill","tokens":4,"batch":2}"#;
         let got = bench.measure(&mut cpu(precision), task, threads);
         assert_eq!((got.sample.units, got.sample.laps_ns.len()), (8, 1));
@@ -213,4 +215,3 @@ fn every_declared_engine_introduces_itself_as_declared() {
     }
     assert!(Cpu::parse("cpu-int3").is_none() && Cpu::parse("int8").is_none());
 }
-

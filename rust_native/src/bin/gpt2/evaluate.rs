@@ -1,6 +1,6 @@
 //! `gpt2 evaluate`: what a lower precision costs in answers.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 
 use clap::Args;
@@ -12,9 +12,9 @@ use crate::model::{ModelArguments, precision, tokenizer_of};
 
 /// Compare lower precisions with f32 on the same weights, position by position over one text.
 ///
-/// Prints the largest difference of a logit (and that over the standard deviation of the position's
-/// logits), the Kullback-Leibler divergence from f32 in nats, how often the likeliest token is the same
-/// and by what margin f32 preferred its own where it is not, and perplexities.
+/// Prints how far logits differ (at most, and as a root mean square over the standard deviation of the
+/// position's logits), the Kullback-Leibler divergence from f32 in nats, how often the likeliest token
+/// is the same and by what margin f32 preferred its own where it is not, and perplexities.
 #[derive(Args)]
 pub struct Evaluate {
     #[command(flatten)]
@@ -55,7 +55,10 @@ impl Evaluate {
         let asked = if self.precision.is_empty() { &Precision::ALL[1..] } else { self.precision.as_slice() };
         let mut columns = Vec::new();
         for &precision in asked {
-            eprintln!("f32 and {precision} read {} tokens of {text}", ids.len());
+            // Seconds a precision: said to whoever watches, and not to logs.
+            if io::stderr().is_terminal() {
+                eprintln!("f32 and {precision} read {} tokens of {text}", ids.len());
+            }
             let model = load(precision)?;
             let seen = evaluate(&reference, &model, &ids, &how)?;
             let bytes_per_token = model.bytes_per_token();
@@ -125,10 +128,12 @@ fn table(reference: &Gpt2, columns: &[Compared]) -> String {
     row("same likeliest token, %", &|column| format!("{:.2}", 100.0 * column.seen.agreement));
     row("  least margin given up, logits", &|column| or_none(column.seen.smallest_margin));
     row("  largest margin given up, logits", &|column| or_none(column.seen.largest_margin));
+    row("  over their standard deviation", &|column| small(column.seen.max_regret));
     row("divergence from f32, mean, nats", &|column| small(column.seen.mean_divergence));
     row("  largest", &|column| small(column.seen.max_divergence));
     row("largest difference of a logit", &|column| small(column.seen.max_difference));
-    row("  over their standard deviation", &|column| small(column.seen.max_deviation));
+    row("deviation of logits, mean", &|column| small(column.seen.mean_deviation));
+    row("  largest", &|column| small(column.seen.max_deviation));
     row("weights a token, MB", &|column| format!("{:.1}", column.bytes_per_token as f64 / 1e6));
     text
 }

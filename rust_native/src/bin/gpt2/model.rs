@@ -41,7 +41,8 @@ impl ModelArguments {
 
 /// Reads a number format's name; clap answers an unknown one with the nearest.
 pub fn precision() -> impl TypedValueParser<Value = Precision> {
-    PossibleValuesParser::new(Precision::ALL.map(Precision::name)).try_map(|name: String| name.parse::<Precision>())
+    PossibleValuesParser::new(Precision::ALL.map(Precision::name))
+        .try_map(|name: String| name.parse::<Precision>())
 }
 
 /// The tokenizer of a model's folder; GPT-2's own where there is none but the size is GPT-2's.
