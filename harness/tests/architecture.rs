@@ -162,7 +162,9 @@ fn engines_know_the_worker_alone_and_foreign_runtimes_stay_in_their_own_process(
             assert!(!reached.contains_key(other), "{engine} must not depend on {other}");
         }
     }
-    for (runtime, home) in [("tch", "engine-libtorch"), ("pyo3", "engine-python"), ("llama-cpp-sys-2", "engine-llama-cpp")] {
+    for (runtime, home) in
+        [("tch", "engine-libtorch"), ("pyo3", "engine-python"), ("llama-cpp-sys-2", "engine-llama-cpp")]
+    {
         let linked: Vec<String> =
             members().into_values().filter(|name| reach(&graph, name).contains_key(runtime)).collect();
         assert_eq!(linked, [home], "who links {runtime}");
@@ -174,7 +176,11 @@ fn a_plain_cargo_build_needs_neither_python_nor_libtorch_nor_cmake() {
     let workspace: toml::Table = toml::from_str(&read(&root().join("Cargo.toml"))).unwrap();
     let (graph, members) = (lock(), members());
     for folder in workspace["workspace"]["default-members"].as_array().unwrap() {
-        assert_never(&graph, &members[folder.as_str().unwrap()], &["tch", "torch-sys", "pyo3", "numpy", "llama-cpp-sys-2"]);
+        assert_never(
+            &graph,
+            &members[folder.as_str().unwrap()],
+            &["tch", "torch-sys", "pyo3", "numpy", "llama-cpp-sys-2"],
+        );
     }
 }
 

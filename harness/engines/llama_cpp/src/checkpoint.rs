@@ -62,8 +62,7 @@ impl Config {
     }
 
     fn check(&self) -> Result<()> {
-        let sizes =
-            [self.n_layer, self.n_head, self.n_embd, self.n_positions, self.vocab_size, self.inner()];
+        let sizes = [self.n_layer, self.n_head, self.n_embd, self.n_positions, self.vocab_size, self.inner()];
         ensure!(sizes.iter().all(|size| (1..=1 << 24).contains(size)), "sizes {sizes:?} are impossible");
         ensure!(
             self.n_embd.is_multiple_of(self.n_head),
@@ -146,10 +145,14 @@ impl Checkpoint {
             );
             let two = |bytes: &[u8]| [bytes[0], bytes[1]];
             return Ok(match view.dtype() {
-                Dtype::F32 => {
-                    view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
+                Dtype::F32 => view
+                    .data()
+                    .chunks_exact(4)
+                    .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+                    .collect(),
+                Dtype::F16 => {
+                    view.data().chunks_exact(2).map(|b| f16::from_le_bytes(two(b)).to_f32()).collect()
                 }
-                Dtype::F16 => view.data().chunks_exact(2).map(|b| f16::from_le_bytes(two(b)).to_f32()).collect(),
                 Dtype::BF16 => {
                     view.data().chunks_exact(2).map(|b| bf16::from_le_bytes(two(b)).to_f32()).collect()
                 }

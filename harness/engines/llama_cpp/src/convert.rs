@@ -79,8 +79,9 @@ pub fn home() -> PathBuf {
 /// Lets `make` write a draft, and gives it its name when it is whole.
 fn whole(path: &Path, make: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let draft = path.with_extension(format!("draft-{}", std::process::id()));
-    let made = make(&draft)
-        .and_then(|()| std::fs::rename(&draft, path).with_context(|| format!("cannot name {}", path.display())));
+    let made = make(&draft).and_then(|()| {
+        std::fs::rename(&draft, path).with_context(|| format!("cannot name {}", path.display()))
+    });
     if made.is_err() {
         let _ = std::fs::remove_file(&draft);
     }

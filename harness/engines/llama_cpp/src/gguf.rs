@@ -144,11 +144,7 @@ mod tests {
 
     #[test]
     fn a_file_is_laid_out_as_the_specification_says() {
-        let head = [
-            ("a", Value::U32(7)),
-            ("bc", Value::F32(1.5)),
-            ("d", Value::Text("né".into())),
-        ];
+        let head = [("a", Value::U32(7)), ("bc", Value::F32(1.5)), ("d", Value::Text("né".into()))];
         let file = bytes(&head, &[tensor("x", &[3], 3), tensor("y.z", &[2, 2], 4)]).unwrap();
         let mut expected = b"GGUF\x03\0\0\0".to_vec();
         expected.extend([2u64.to_le_bytes(), 3u64.to_le_bytes()].concat());

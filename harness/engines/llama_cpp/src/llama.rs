@@ -287,7 +287,11 @@ pub fn quantise(source: &Path, to: &Path, kind: Kind, threads: usize) -> Result<
     let (from, into) = (text(source)?, text(to)?);
     // SAFETY: both are C strings and the settings a value of ours; all outlive the call.
     let code = unsafe { c::llama_model_quantize(from.as_ptr(), into.as_ptr(), &settings) };
-    ensure!(code == 0, "llama.cpp cannot quantise {} (code {code}; its reason is on stderr)", source.display());
+    ensure!(
+        code == 0,
+        "llama.cpp cannot quantise {} (code {code}; its reason is on stderr)",
+        source.display()
+    );
     Ok(())
 }
 

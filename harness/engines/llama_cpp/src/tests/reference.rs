@@ -6,11 +6,11 @@ use safetensors::{Dtype, serialize_to_file};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-pub const LAYERS: usize = 2;
-pub const HEADS: usize = 2;
+const LAYERS: usize = 2;
+const HEADS: usize = 2;
 /// Whole blocks of ggml's formats, so that every matrix is really quantised.
-pub const WIDTH: usize = 64;
-pub const POSITIONS: usize = 24;
+const WIDTH: usize = 64;
+const POSITIONS: usize = 24;
 pub const VOCABULARY: usize = 258;
 
 /// Tensors by name: shape and values.
@@ -88,9 +88,8 @@ impl Reference {
     fn project(&self, x: &[f64], name: &str) -> Vec<f64> {
         let (shape, weight) = &self.weights[&format!("{name}.weight")];
         let bias = self.get(&format!("{name}.bias"));
-        let column = |o: usize| -> f64 {
-            (0..shape[0]).map(|i| x[i] * f64::from(weight[i * shape[1] + o])).sum()
-        };
+        let column =
+            |o: usize| -> f64 { (0..shape[0]).map(|i| x[i] * f64::from(weight[i * shape[1] + o])).sum() };
         (0..shape[1]).map(|o| f64::from(bias[o]) + column(o)).collect()
     }
 
@@ -100,9 +99,8 @@ impl Reference {
         for (t, mixed) in mixed.iter_mut().enumerate() {
             for head in 0..HEADS {
                 let (q, k, v) = (head * d, WIDTH + head * d, 2 * WIDTH + head * d);
-                let score = |s: usize| {
-                    (0..d).map(|c| qkv[t][q + c] * qkv[s][k + c]).sum::<f64>() / (d as f64).sqrt()
-                };
+                let score =
+                    |s: usize| (0..d).map(|c| qkv[t][q + c] * qkv[s][k + c]).sum::<f64>() / (d as f64).sqrt();
                 let weights: Vec<f64> = (0..=t).map(|s| score(s).exp()).collect();
                 let total: f64 = weights.iter().sum();
                 for (s, weight) in weights.iter().enumerate() {
