@@ -323,7 +323,7 @@ fn start() {
 
 /// llama.cpp's reasons, on stderr, where the harness keeps the last of them.
 unsafe extern "C" fn log(level: c::ggml_log_level, message: *const c_char, _: *mut c_void) {
-    if level >= c::GGML_LOG_LEVEL_WARN && level <= c::GGML_LOG_LEVEL_ERROR && !message.is_null() {
+    if (c::GGML_LOG_LEVEL_WARN..=c::GGML_LOG_LEVEL_ERROR).contains(&level) && !message.is_null() {
         // SAFETY: llama.cpp hands over a C string that lives during the call.
         eprint!("{}", unsafe { CStr::from_ptr(message) }.to_string_lossy());
     }
