@@ -148,8 +148,9 @@ class Session:
         try:
             self._peer = peers.load(name)
             identity = self._peer.identity()
+            name = identity.name
             who = {
-                "engine": f"python-alone/{identity.name}",
+                "engine": name if "/" in name else f"python-alone/{name}",
                 "language": "python",
                 "precision": identity.precision,
                 "versions": {"python": sys.version.split()[0], **identity.versions},

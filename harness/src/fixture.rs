@@ -361,6 +361,7 @@ pub fn engine(name: &str, precision: &str) -> Contestant {
         environment: BTreeMap::new(),
         language: if name.starts_with("python") { "python".into() } else { "rust".into() },
         note: "made up for tests".into(),
+        profiles: vec![],
         needs: vec![],
     }
 }

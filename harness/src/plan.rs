@@ -98,9 +98,13 @@ impl Plan {
             .cloned()
             .collect();
         workloads.sort_by_key(|w| (group(w), w.threads));
+        let asked = |e: &Contestant| match filters.engines.is_empty() {
+            true => e.profiles.is_empty() || e.profiles.iter().any(|p| p == profile),
+            false => matches_any(&filters.engines, &e.name),
+        };
         let engines: Vec<Contestant> = engines
             .iter()
-            .filter(|e| filters.engines.is_empty() || matches_any(&filters.engines, &e.name))
+            .filter(|e| asked(e))
             .filter(|e| workloads.iter().any(|w| e.tasks.contains(&w.task.kind())))
             .cloned()
             .collect();
@@ -245,6 +249,7 @@ mod tests {
             environment: BTreeMap::new(),
             language: "rust".into(),
             note: String::new(),
+            profiles: vec![],
             needs: vec![],
         }
     }
@@ -293,6 +298,27 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(error.contains("encode/a"), "{error}");
+    }
+
+    #[test]
+    fn an_engine_of_one_profile_takes_part_there_or_where_it_is_named() {
+        let workloads = [workload("encode/a", Task::Encode { batch: false })];
+        let slow = Contestant {
+            profiles: vec!["full".into()],
+            ..engine("b/slow", &[TaskKind::Encode], false, false)
+        };
+        let engines = [engine("a/one", &[TaskKind::Encode], true, false), slow];
+        let names = |profile: &str, filter: &[&str]| -> Vec<String> {
+            let workloads: Vec<Workload> =
+                workloads.iter().cloned().map(|w| Workload { profiles: vec![profile.into()], ..w }).collect();
+            let filters =
+                Filters { engines: filter.iter().map(|f| f.to_string()).collect(), ..Filters::default() };
+            let plan = Plan::new(profile, &workloads, &engines, &filters, 1).unwrap();
+            plan.engines.into_iter().map(|engine| engine.name).collect()
+        };
+        assert_eq!(names("quick", &[]), ["a/one"]);
+        assert_eq!(names("full", &[]), ["a/one", "b/slow"]);
+        assert_eq!(names("quick", &["b/*"]), ["b/slow"]);
     }
 
     #[test]

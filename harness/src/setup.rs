@@ -10,7 +10,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Free bytes that a set-up from nothing needs: Python side, Rust build, model.
-const DISK_NEEDED: u64 = 12 << 30;
+const DISK_NEEDED: u64 = 14 << 30;
+
+/// What families written in C++ need besides a compiler, said where one cannot be built.
+const BUILD_TOOLS: &str = " (cmake and libclang are among the Python side's packages; without it install them, \
+     Debian: apt-get install cmake libclang-dev)";
 
 /// What a set-up ended with.
 #[derive(Debug, Default)]
@@ -39,13 +43,15 @@ pub fn setup(site: &Site, families: &[Family]) -> Result<Ready> {
     for family in families.iter().filter(|family| !family.build.is_empty()) {
         let names: Vec<&str> = family.engine.iter().map(|engine| engine.name.as_str()).collect();
         let label = names.first().and_then(|name| name.split('/').next()).unwrap_or("?");
-        if !family.needs.is_empty() && !python {
+        if !python && family.needs.iter().any(|need| need != "build-tools") {
             continue;
         }
         step(&format!("building {label}"));
         let environment = if family.needs.is_empty() { &BTreeMap::new() } else { &environment };
-        if let Err(error) = run(&family.build, environment, site.root(), &format!("cannot build {label}")) {
-            let line = format!("{error:#}; {} sit out", names.join(", "));
+        let build: Vec<String> = family.build.iter().map(|word| site.fill(word)).collect();
+        if let Err(error) = run(&build, environment, site.root(), &format!("cannot build {label}")) {
+            let remedy = if family.needs.iter().any(|need| need == "build-tools") { BUILD_TOOLS } else { "" };
+            let line = format!("{error:#}{remedy}; {} sit out", names.join(", "));
             eprintln!("{line}");
             ready.without.push(line);
         }

@@ -59,11 +59,13 @@ impl Site {
     pub fn results(&self) -> PathBuf {
         std::env::var_os("ASSAY_RESULTS").map_or_else(|| self.root.join("results"), PathBuf::from)
     }
+    /// What cargo makes.
+    pub fn target(&self) -> PathBuf {
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| self.root.join("target"), PathBuf::from)
+    }
     /// Release binaries.
     pub fn bin(&self) -> PathBuf {
-        std::env::var_os("CARGO_TARGET_DIR")
-            .map_or_else(|| self.root.join("target"), PathBuf::from)
-            .join("release")
+        self.target().join("release")
     }
     /// The Python side's virtual environment.
     pub fn venv(&self) -> PathBuf {
@@ -83,7 +85,7 @@ impl Site {
         self.corpus.is_none()
     }
 
-    /// Variables for building and running whatever touches Python or libtorch.
+    /// Variables for building and running whatever touches Python, libtorch or the build tools of C++.
     pub fn python_environment(&self) -> BTreeMap<String, String> {
         let path = std::env::var("PATH").unwrap_or_default();
         let mut all = BTreeMap::from([
@@ -93,8 +95,22 @@ impl Site {
         ]);
         if let Some(packages) = self.site_packages() {
             all.insert("LD_LIBRARY_PATH".into(), show(&packages.join("torch/lib")));
+            all.extend(self.libclang(&packages));
         }
         all
+    }
+
+    /// What lets bindgen use the wheel of libclang, which brings no headers: the C compiler's are used.
+    fn libclang(&self, packages: &Path) -> Vec<(String, String)> {
+        let folder = packages.join("clang/native");
+        let headers = output(&["cc", "-print-file-name=include"], &self.root);
+        match headers.filter(|_| folder.is_dir()) {
+            Some(headers) => vec![
+                ("LIBCLANG_PATH".into(), show(&folder)),
+                ("BINDGEN_EXTRA_CLANG_ARGS".into(), format!("-isystem {headers}")),
+            ],
+            None => Vec::new(),
+        }
     }
 
     /// The model folder of a workload; a seeded one is made where it is missing.
@@ -151,10 +167,12 @@ impl Site {
         self.inputs().ids_of(input)
     }
 
-    fn fill(&self, text: &str) -> String {
+    /// Puts this installation's folders in the place of `{bin}`, `{target}`, `{root}`, ….
+    pub fn fill(&self, text: &str) -> String {
         let packages = self.site_packages().unwrap_or_default();
         [
             ("{bin}", show(&self.bin())),
+            ("{target}", show(&self.target())),
             ("{python}", show(&self.python())),
             ("{root}", show(&self.root)),
             ("{site_packages}", show(&packages)),

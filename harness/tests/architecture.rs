@@ -128,7 +128,17 @@ fn what_is_measured_knows_nothing_of_who_measures() {
 #[test]
 fn the_harness_links_no_engine_no_libtorch_and_no_python() {
     let graph = lock();
-    let foreign = ["tch", "torch-sys", "pyo3", "pyo3-ffi", "numpy", "rust_native", "kernels", "tokenizers"];
+    let foreign = [
+        "tch",
+        "torch-sys",
+        "pyo3",
+        "pyo3-ffi",
+        "numpy",
+        "llama-cpp-sys-2",
+        "rust_native",
+        "kernels",
+        "tokenizers",
+    ];
     assert_never(&graph, "harness", &foreign);
     assert_never(&graph, "harness", &engines().iter().map(String::as_str).collect::<Vec<_>>());
 }
@@ -152,7 +162,9 @@ fn engines_know_the_worker_alone_and_foreign_runtimes_stay_in_their_own_process(
             assert!(!reached.contains_key(other), "{engine} must not depend on {other}");
         }
     }
-    for (runtime, home) in [("tch", "engine-libtorch"), ("pyo3", "engine-python")] {
+    for (runtime, home) in
+        [("tch", "engine-libtorch"), ("pyo3", "engine-python"), ("llama-cpp-sys-2", "engine-llama-cpp")]
+    {
         let linked: Vec<String> =
             members().into_values().filter(|name| reach(&graph, name).contains_key(runtime)).collect();
         assert_eq!(linked, [home], "who links {runtime}");
@@ -160,11 +172,15 @@ fn engines_know_the_worker_alone_and_foreign_runtimes_stay_in_their_own_process(
 }
 
 #[test]
-fn a_plain_cargo_build_needs_neither_python_nor_libtorch() {
+fn a_plain_cargo_build_needs_neither_python_nor_libtorch_nor_cmake() {
     let workspace: toml::Table = toml::from_str(&read(&root().join("Cargo.toml"))).unwrap();
     let (graph, members) = (lock(), members());
     for folder in workspace["workspace"]["default-members"].as_array().unwrap() {
-        assert_never(&graph, &members[folder.as_str().unwrap()], &["tch", "torch-sys", "pyo3", "numpy"]);
+        assert_never(
+            &graph,
+            &members[folder.as_str().unwrap()],
+            &["tch", "torch-sys", "pyo3", "numpy", "llama-cpp-sys-2"],
+        );
     }
 }
 
@@ -233,6 +249,8 @@ fn unsafe_code_stays_where_it_is_promised() {
         "harness/engines/echo/src/stream.rs",
         "harness/engines/echo/src/sum.rs",
         "harness/engines/libtorch/src/weights.rs",
+        "harness/engines/llama_cpp/src/checkpoint.rs",
+        "harness/engines/llama_cpp/src/llama.rs",
         "harness/engines/python/src/interpreter.rs",
         "rust_native/src/checkpoint/map.rs",
         "kernels/tests/no_allocation.rs",

@@ -1,7 +1,8 @@
-"""What the two GPT-2 peers share: loading, checks, and the jobs that do not differ between them.
+"""What the GPT-2 peers on PyTorch share: loading, checks, and the jobs that do not differ between them.
 
 f32, fused attention (`sdpa`), inference mode, a cache that grows by concatenation: the defaults of
-transformers on a processor. The model stays from job to job unless the job is about loading it.
+transformers on a processor, which a peer changes where that is its point. The model stays from job to
+job unless the job is about loading it.
 """
 
 from __future__ import annotations
@@ -55,7 +56,10 @@ class Gpt2:
 
     distributions = ("torch", "transformers", "tokenizers", "safetensors")
     name = ""
+    precision = "f32"
     settings: dict[str, str]
+    #: A folder to a model ready for its first token.
+    load: Callable[[str], GPT2LMHeadModel] = staticmethod(load)
     #: One prompt through the model.
     step: Step
     #: The peer's own loops.
@@ -72,7 +76,7 @@ class Gpt2:
         """Everything that decides speed or answer."""
         versions = {name: version(name) for name in ("torch", "transformers", "tokenizers")}
         settings = {"attention": "sdpa", "cache": "dynamic", "mode": "inference", **self.settings}
-        return Identity(self.name, versions, precision="f32", settings=settings)
+        return Identity(self.name, versions, precision=self.precision, settings=settings)
 
     def prepare(self, order: Order) -> Job:
         """Load the model, unless loading is the task."""
@@ -108,7 +112,7 @@ class Gpt2:
         folder = order.need("model")
         if self._model is None or self._model[0] != folder:
             self.drop_model()
-            self._model = (folder, load(folder))
+            self._model = (folder, self.load(folder))
         return self._model[1]
 
     def drop_model(self) -> None:
@@ -263,7 +267,7 @@ class Load(ModelJob):
     def __init__(self, peer: Gpt2, order: Order) -> None:
         """Let go of a model loaded before."""
         peer.drop_model()
-        self._folder = order.need("model")
+        self._load, self._folder = peer.load, order.need("model")
         self._loaded: GPT2LMHeadModel | None = None
 
     def reset(self) -> None:
@@ -273,7 +277,7 @@ class Load(ModelJob):
 
     def run(self, given: Given, mark: Mark) -> None:  # noqa: ARG002 - no input, no laps
         """Load."""
-        self._loaded = load(self._folder)
+        self._loaded = self._load(self._folder)
 
     def answer(self) -> Answer:
         """Return nothing to compare."""
@@ -293,7 +297,7 @@ class Start(ModelJob):
         """Let go of a model loaded before."""
         peer.drop_model()
         prompt(order, 1, order.task["tokens"])
-        self._folder, self._step = order.need("model"), step
+        self._load, self._folder, self._step = peer.load, order.need("model"), step
         self._loaded: GPT2LMHeadModel | None = None
 
     def reset(self) -> None:
@@ -304,6 +308,6 @@ class Start(ModelJob):
 
     def run(self, given: Given, mark: Mark) -> None:
         """Load, then one step."""
-        self._loaded = load(self._folder)
+        self._loaded = self._load(self._folder)
         self.ids, self.logits = self._step(self._loaded, to_tensor(given, 1))
         mark()

@@ -98,7 +98,7 @@ class Job(Protocol):
 class Identity:
     """Who a peer is: stamped on every row."""
 
-    #: Variant: the part after the slash of the engine's name.
+    #: Variant: the part after the slash of the engine's name; the whole name of a family of its own.
     name: str
     versions: dict[str, str]
     precision: str = ""

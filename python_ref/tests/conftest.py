@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+import peers
+
 ROOT = Path(__file__).parent.parent
 
 NASTY = [
@@ -105,3 +107,37 @@ def write_texts(path, texts):
     """A texts file."""
     path.write_bytes(b"".join(json.dumps(t, ensure_ascii=False).encode() + b"\n" for t in texts))
     return path
+
+
+@pytest.fixture(scope="session", autouse=True)
+def converted_models(tmp_path_factory):
+    """A folder of the tests' own for models in other formats, and for what torch.compile builds."""
+    folder = tmp_path_factory.mktemp("converted")
+    os.environ["CONVERTED_MODELS"] = str(folder / "models")
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder / "inductor")
+    return folder / "models"
+
+
+def run(name, order, given=None, times=1):
+    """Answer, receipt and number of laps of a peer's last run."""
+    job = peers.load(name).prepare(order)
+    laps = []
+    for _ in range(times):
+        laps.clear()
+        job.reset()
+        job.run(given, lambda: laps.append(1))
+    return job.answer(), job.receipt(), len(laps)
+
+
+def by_hand(model, ids, tokens):
+    """Greedy ids with no cache at all, and the logits of each step."""
+    import torch
+    from transformers import GPT2LMHeadModel
+
+    reference = GPT2LMHeadModel.from_pretrained(model).eval()
+    ids, logits = list(ids), []
+    with torch.no_grad():
+        for _ in range(tokens):
+            logits.append(reference(torch.tensor([ids])).logits[0, -1].numpy())
+            ids.append(int(logits[-1].argmax()))
+    return ids[-tokens:], logits

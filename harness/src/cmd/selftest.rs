@@ -99,6 +99,7 @@ fn pass(house: &House, workload: &Workload, variants: &[&str], seconds: f64, see
             environment: BTreeMap::new(),
             language: "rust".into(),
             note: "counts bytes, for the instrument's own test".into(),
+            profiles: vec![],
             needs: vec![],
         })
         .collect();

@@ -402,6 +402,7 @@ fn contestant(name: &str) -> Contestant {
         environment: BTreeMap::new(),
         language: if name.starts_with("python") { "python" } else { "rust" }.into(),
         note: "A note with a | and a <tag>.".into(),
+        profiles: vec![],
         needs: vec![],
     }
 }

@@ -25,7 +25,7 @@ pub enum Role {
 pub struct Contestant {
     /// `family/variant`, unique.
     pub name: String,
-    /// Command line; `{bin}`, `{python}` and `{root}` are filled in.
+    /// Command line; `{bin}`, `{python}`, `{root}`, … are filled in.
     pub run: Vec<String>,
     /// Why it takes part.
     pub role: Role,
@@ -40,6 +40,9 @@ pub struct Contestant {
     /// Tasks in which a run measures it twice (the A/A arm).
     #[serde(default)]
     pub aa_for: Vec<TaskKind>,
+    /// Profiles it takes part in where it is not named; empty: all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub profiles: Vec<String>,
     /// Variables of its process; `{torch_lib}`, `{site_packages}`, `{root}`, … are filled in.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub environment: BTreeMap<String, String>,
@@ -63,10 +66,10 @@ impl Contestant {
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Family {
-    /// Command that builds it; absent where nothing is to be built.
+    /// Command that builds it, `{target}` filled in; absent where nothing is to be built.
     #[serde(default)]
     pub build: Vec<String>,
-    /// What set-up must have made: `python`, `libtorch`.
+    /// What set-up must have made: `python`, `libtorch`, `build-tools`.
     #[serde(default)]
     pub needs: Vec<String>,
     /// Its engines.
@@ -83,8 +86,8 @@ pub fn load_engines(folder: &Path) -> Result<Vec<Family>> {
         let mut family: Family = read_toml(&path)?;
         for need in &family.needs {
             ensure!(
-                ["python", "libtorch"].contains(&need.as_str()),
-                "{}: `needs` names `{need}`; there are `python` and `libtorch`",
+                ["python", "libtorch", "build-tools"].contains(&need.as_str()),
+                "{}: `needs` names `{need}`; there are `python`, `libtorch` and `build-tools`",
                 path.display()
             );
         }
@@ -99,6 +102,14 @@ pub fn load_engines(folder: &Path) -> Result<Vec<Family>> {
                 bail!("{}: engine `{}`: {error:#}", path.display(), engine.name);
             }
             ensure!(!engine.run.is_empty(), "{}: engine `{}`: `run` is empty", path.display(), engine.name);
+            for profile in &engine.profiles {
+                ensure!(
+                    ["quick", "full"].contains(&profile.as_str()),
+                    "{}: engine `{}`: unknown profile `{profile}`; there are `quick` and `full`",
+                    path.display(),
+                    engine.name
+                );
+            }
             engine.needs = family.needs.clone();
         }
         families.push(family);
@@ -159,6 +170,7 @@ mod tests {
             ("role =", "precision = \"int7\"\nrole =", "int7"),
             ("role =", "precision = \"int8\"\nreference_for = [\"encode\"]\nrole =", "cannot be a reference"),
             ("[\"{bin}/engine-echo\", \"noop\"]", "[]", "`run` is empty"),
+            ("language", "profiles = [\"slow\"]\nlanguage", "slow"),
         ] {
             let error = format!("{:#}", load(&GOOD.replacen(from, to, 1)).unwrap_err());
             assert!(error.contains(says), "{says}: {error}");

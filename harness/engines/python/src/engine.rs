@@ -112,8 +112,10 @@ fn identity_of(py: Python<'_>, peer: &Bound<'_, PyAny>) -> PyResult<Identity> {
     let python = format!("{}.{}.{}", python.major, python.minor, python.patch);
     versions.insert("python".into(), python);
     versions.insert("numpy".into(), py.import("numpy")?.getattr("__version__")?.extract()?);
+    let name: String = identity.getattr("name")?.extract()?;
     Ok(Identity {
-        engine: format!("python/{}", identity.getattr("name")?),
+        // A peer whose family is not Python's says its whole name.
+        engine: if name.contains('/') { name } else { format!("python/{name}") },
         language: "rust+python".into(),
         precision: identity.getattr("precision")?.extract()?,
         versions,
