@@ -363,6 +363,7 @@ pub fn engine(name: &str, precision: &str) -> Contestant {
         note: "made up for tests".into(),
         profiles: vec![],
         needs: vec![],
+        logit_budget: None,
     }
 }
 

@@ -251,6 +251,7 @@ mod tests {
             note: String::new(),
             profiles: vec![],
             needs: vec![],
+            logit_budget: None,
         }
     }
 

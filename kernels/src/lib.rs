@@ -4,7 +4,7 @@
 //! rows times 32 columns carry prefill, decode, small batches and attention alike.
 //! [`cpu::portable`] and [`cpu::integers::portable`] are the specification in plain loops; AVX2 and
 //! AVX-512 paths are chosen once, when [`Cpu`] is made, and are tested against it. Threads come
-//! from a [`Team`] whose size the caller states.
+//! from a [`Team`] whose size the caller states. [`text`] scans bytes in the same manner.
 //!
 //! Invariant: nothing in here reads the environment, and no operation allocates once its scratch
 //! has grown to the sizes in use.

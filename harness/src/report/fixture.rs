@@ -404,6 +404,7 @@ fn contestant(name: &str) -> Contestant {
         note: "A note with a | and a <tag>.".into(),
         profiles: vec![],
         needs: vec![],
+        logit_budget: None,
     }
 }
 

@@ -80,7 +80,9 @@ impl Heats<'_> {
         if logits.is_empty() || reference.logits.is_empty() || reference.engine == at.engine {
             return Ok(None);
         }
-        let (error, budget) = (logit_error(logits, &reference.logits), workload.logit_budget);
+        let own = self.plan.engines.iter().find(|engine| engine.name == at.engine);
+        let budget = own.and_then(|engine| engine.logit_budget).unwrap_or(workload.logit_budget);
+        let error = logit_error(logits, &reference.logits);
         let mut row = at.check("logits", EXACT, &reference.engine);
         (row.error, row.budget, row.passed) = (Some(error), Some(budget), error <= budget);
         if !row.passed {

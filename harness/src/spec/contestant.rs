@@ -43,6 +43,10 @@ pub struct Contestant {
     /// Profiles it takes part in where it is not named; empty: all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub profiles: Vec<String>,
+    /// How far its last logits may lie from the reference's where its own arithmetic is coarser than its
+    /// precision; absent: the workload's budget.
+    #[serde(default)]
+    pub logit_budget: Option<f64>,
     /// Variables of its process; `{torch_lib}`, `{site_packages}`, `{root}`, … are filled in.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub environment: BTreeMap<String, String>,

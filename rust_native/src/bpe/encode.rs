@@ -281,10 +281,17 @@ fn chunk<S: Scan>(
     let Scratch { blocks, words, long, phrases, work, wanted, ids, found, .. } = scratch;
     let starts = &blocks.starts[..=pieces];
     let view = words.view();
+    // The text's last bytes, so that 16 can be read from any of them.
+    let (edge, mut padded) = (text.len().saturating_sub(16), [0; 32]);
+    padded[..text.len() - edge].copy_from_slice(&text[edge..]);
     // All keys first, and their lines asked for: what is looked up is there by then, however long it takes.
     for (wanted, place) in wanted.iter_mut().zip(starts.windows(2)) {
         let (start, length) = (usize::from(place[0]), usize::from(place[1].wrapping_sub(place[0])));
-        *wanted = match text.get(start..start + 16).and_then(|bytes| bytes.first_chunk()) {
+        let bytes = match text.get(start..start + 16) {
+            Some(bytes) => bytes.first_chunk(),
+            None => padded[start - edge..].first_chunk(),
+        };
+        *wanted = match bytes {
             Some(bytes) if length <= cache::MAX_BYTES => Wanted::new(Key::of(bytes, length)),
             _ => Wanted::NONE,
         };
@@ -307,8 +314,7 @@ fn chunk<S: Scan>(
     }
 }
 
-/// A piece that is not in the cache, or too near the end of the text to be looked up in one read: writes its
-/// ids to the front of `ids` and gives their number.
+/// A piece that is not among the words: writes its ids to the front of `ids` and gives their number.
 struct Miss<'a> {
     tokenizer: &'a Tokenizer,
     words: &'a mut Words,
@@ -344,13 +350,6 @@ impl Job for Miss<'_> {
             return count;
         }
         let key = Key::of_piece(piece);
-        if text.len() < 16
-            && let Some((count, four)) = key.and_then(|key| words.view().get(&Wanted::new(key)))
-            && let Some(room) = ids.first_chunk_mut()
-        {
-            cache::write(room, four);
-            return count;
-        }
         if let Some(key) = key
             && let Some(id) = tokenizer.vocabulary.find(key, |id| tokenizer.token_bytes(id) == Some(piece))
         {

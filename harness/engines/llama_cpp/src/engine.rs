@@ -57,15 +57,19 @@ impl LlamaCpp {
     }
 
     fn generate(&mut self, order: &Prepare, task: &Task) -> Result<Box<dyn Job + '_>, Stop> {
-        let Task::Generate { tokens, cache, sampling } = *task else {
+        let Task::Generate { tokens, cache, sampling, .. } = *task else {
             return Err(anyhow!("not a task of generation").into());
         };
+        if let Some(what) = task.beyond_steps() {
+            return Err(Stop::refused(format!("no {what} here"), "ask for one token after another"));
+        }
         self.load_tokenizer(order.files.vocabulary()?)?;
         let model = self.model(order)?;
         let (_, tokenizer) = self.tokenizer.as_ref().context("a tokenizer was just loaded")?;
         let texts = order.files.read_texts()?;
-        let [text] = <[String; 1]>::try_from(texts)
-            .map_err(|texts| anyhow!("generate takes one text; the file holds {}", texts.len()))?;
+        let [text] = <[String; 1]>::try_from(texts).map_err(|texts| {
+            Stop::refused(format!("{} texts in one request", texts.len()), "ask for one text at a time")
+        })?;
         let prompt = tokenizer.encode_fast(text.as_str(), false).map_err(|error| anyhow!(error))?;
         if prompt.is_empty() {
             return Err(Stop::refused("an empty prompt has no last position", "give a text"));
