@@ -221,8 +221,7 @@ mod tests {
 
     #[test]
     fn an_answer_is_read_by_its_task() {
-        let generate =
-            |beams| Task::Generate { tokens: 2, cache: true, sampling: None, beams, lookup: None };
+        let generate = |beams| Task::Generate { tokens: 2, cache: true, sampling: None, beams, lookup: None };
         assert!(reading(&generate(Some(4))).is_none(), "the best text is not made of the likeliest ids");
         let read = reading(&generate(None)).unwrap();
         let bytes = [7u32.to_le_bytes(), 8u32.to_le_bytes()].concat();
