@@ -55,6 +55,10 @@ impl Site {
     pub fn made(&self) -> PathBuf {
         self.root.join(".assay")
     }
+    /// This process's own folder for what is on its way.
+    pub fn scratch(&self) -> PathBuf {
+        self.made().join("scratch").join(std::process::id().to_string())
+    }
     /// results/
     pub fn results(&self) -> PathBuf {
         std::env::var_os("ASSAY_RESULTS").map_or_else(|| self.root.join("results"), PathBuf::from)

@@ -129,7 +129,7 @@ pub fn record(
         plan.settings.rounds,
         run.id
     );
-    let scratch = house.site.made().join("scratch").join(std::process::id().to_string());
+    let scratch = house.site.scratch();
     let mut heats = Heats {
         plan,
         site: &house.site,

@@ -108,7 +108,7 @@ impl House {
         };
         let task = Task::Encode { batch: false };
         let prepare = Prepare { workload: "inputs".into(), task, files, threads: 1 };
-        let scratch = self.site.made().join("scratch").join(std::process::id().to_string());
+        let scratch = self.site.scratch();
         std::fs::create_dir_all(&scratch).with_context(|| format!("cannot make {}", scratch.display()))?;
         let (bytes, _) = worker
             .once(prepare, &scratch, patience)

@@ -43,6 +43,7 @@ impl Heats<'_> {
         &mut self,
         at: Turn<'_>,
         workload: &Workload,
+        place: Place,
         of: &Answered,
     ) -> Result<Checked, End> {
         let mut wrong = self.references.wrong(workload, &of.sample);
@@ -64,7 +65,7 @@ impl Heats<'_> {
         let mut row = at.check("answer", EXACT, if source.is_empty() { at.engine } else { &source });
         (row.passed, row.detail) = (wrong.is_none(), wrong.clone().unwrap_or_default());
         self.writer.check(&row)?;
-        if let Some(text) = self.compare_logits(at, workload, &of.logits)? {
+        if let Some(text) = self.compare_logits(at, workload, place, &of.logits)? {
             wrong.get_or_insert(text);
         }
         Ok(wrong.into())
@@ -74,14 +75,14 @@ impl Heats<'_> {
         &mut self,
         at: Turn<'_>,
         workload: &Workload,
+        place: Place,
         logits: &[f32],
     ) -> Result<Option<String>, End> {
         let Some(reference) = self.references.get(workload) else { return Ok(None) };
         if logits.is_empty() || reference.logits.is_empty() || reference.engine == at.engine {
             return Ok(None);
         }
-        let own = self.plan.engines.iter().find(|engine| engine.name == at.engine);
-        let budget = own.and_then(|engine| engine.logit_budget).unwrap_or(workload.logit_budget);
+        let budget = self.plan.engines[place.engine].logit_budget.unwrap_or(workload.logit_budget);
         let error = logit_error(logits, &reference.logits);
         let mut row = at.check("logits", EXACT, &reference.engine);
         (row.error, row.budget, row.passed) = (Some(error), Some(budget), error <= budget);

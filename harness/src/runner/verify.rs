@@ -111,7 +111,7 @@ impl Heats<'_> {
             Err(fault) => return self.lose(at, place, stable, fault),
         };
         let checked = match self.plan.engines[place.engine].tolerance() {
-            None => self.compare(at, workload, &answered)?,
+            None => self.compare(at, workload, place, &answered)?,
             Some(tolerance) => self.weigh_answer(at, workload, place, tolerance, &answered)?,
         };
         let wrong = match checked {

@@ -59,6 +59,17 @@ impl Stop {
     pub fn refused(reason: impl Into<String>, remedy: impl Into<String>) -> Stop {
         Stop::Refused { reason: reason.into(), remedy: remedy.into() }
     }
+
+    /// Refuses more `positions` than the model knows.
+    pub fn beyond(positions: usize, known: usize) -> Result<(), Stop> {
+        if positions <= known {
+            return Ok(());
+        }
+        Err(Stop::refused(
+            format!("{positions} positions; the model knows {known}"),
+            "shorten the prompt or ask for fewer tokens",
+        ))
+    }
 }
 
 impl<E: Into<anyhow::Error>> From<E> for Stop {

@@ -4,7 +4,7 @@
 //! base units (ns, bytes); nothing on the wire is rounded.
 
 use crate::{Footprint, Memory, Task};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -88,6 +88,17 @@ impl Files {
     /// The ids, read.
     pub fn read_ids(&self) -> Result<Vec<u32>> {
         read_ids(self.ids.as_deref().context("the order names no ids (files.ids)")?)
+    }
+}
+
+impl Prepare {
+    /// The ids of the order, sequence after sequence, which must be `batch` sequences of `tokens` ids and
+    /// not none.
+    pub fn prompts(&self, batch: usize, tokens: usize) -> Result<Vec<u32>> {
+        let ids = self.files.read_ids()?;
+        let expected = ids.len() == batch * tokens && !ids.is_empty();
+        ensure!(expected, "{} ids in the file; the task is {batch} x {tokens}", ids.len());
+        Ok(ids)
     }
 }
 

@@ -82,14 +82,14 @@ impl Engine for Libtorch {
         match order.task {
             Task::Prefill { tokens, batch } => {
                 let model = self.model(order)?;
-                fits(model, tokens)?;
-                let ids = prompt(order, batch, tokens)?;
+                Stop::beyond(tokens, model.config().n_positions as usize)?;
+                let ids = order.prompts(batch, tokens)?;
                 Ok(Box::new(Prefill::new(model, kind, ids, batch)?))
             }
             Task::Decode { context, tokens, batch } => {
                 let model = self.model(order)?;
-                fits(model, context + tokens)?;
-                let ids = prompt(order, batch, context)?;
+                Stop::beyond(context + tokens, model.config().n_positions as usize)?;
+                let ids = order.prompts(batch, context)?;
                 Ok(Box::new(Decode::new(model, kind, &ids, batch, tokens)?))
             }
             Task::Generate { tokens, cache, sampling, .. } => {
@@ -107,7 +107,7 @@ impl Engine for Libtorch {
                 if prompt.is_empty() {
                     return Err(Stop::refused("an empty prompt has no last position", "give a text"));
                 }
-                fits(model, prompt.len() + tokens.max(1) - 1)?;
+                Stop::beyond(prompt.len() + tokens.max(1) - 1, model.config().n_positions as usize)?;
                 let cache = cache.then_some(kind);
                 Ok(Box::new(Generate::new(model, tokenizer, text, tokens, cache, sampling)))
             }
@@ -117,31 +117,10 @@ impl Engine for Libtorch {
             }
             Task::Start { tokens } => {
                 self.model = None;
-                let ids = prompt(order, 1, tokens)?;
+                let ids = order.prompts(1, tokens)?;
                 Ok(Box::new(Start::new(order.files.model()?, kind, ids)))
             }
             _ => Err(Stop::refused(format!("a model, not a tokenizer: no {}", order.task.kind()), "")),
         }
     }
-}
-
-/// Refuses more positions than the model knows.
-fn fits(model: &Model, positions: usize) -> Result<(), Stop> {
-    let known = model.config().n_positions;
-    if positions as i64 <= known {
-        return Ok(());
-    }
-    Err(Stop::refused(
-        format!("{positions} positions; the model knows {known}"),
-        "shorten the prompt or ask for fewer tokens",
-    ))
-}
-
-/// The ids of the order: `batch` sequences of `tokens` ids.
-fn prompt(order: &Prepare, batch: usize, tokens: usize) -> Result<Vec<u32>, Stop> {
-    let ids = order.files.read_ids()?;
-    if ids.len() != batch * tokens || ids.is_empty() {
-        return Err(anyhow!("{} ids in the file; the task is {batch} x {tokens}", ids.len()).into());
-    }
-    Ok(ids)
 }

@@ -75,7 +75,7 @@ impl LlamaCpp {
             return Err(Stop::refused("an empty prompt has no last position", "give a text"));
         }
         let positions = prompt.len() + tokens.max(1) - 1;
-        fits(&model, positions)?;
+        Stop::beyond(positions, model.positions())?;
         let context = model.context(self.kind, 1, positions, order.threads)?;
         Ok(Box::new(Generate::new(context, tokenizer, text, tokens, cache, sampling)))
     }
@@ -113,15 +113,15 @@ impl Engine for LlamaCpp {
         match order.task {
             Task::Prefill { tokens, batch } => {
                 let model = self.model(order)?;
-                fits(&model, tokens)?;
-                let ids = prompt(order, batch, tokens)?;
+                Stop::beyond(tokens, model.positions())?;
+                let ids = order.prompts(batch, tokens)?;
                 let context = model.context(self.kind, batch, tokens, order.threads)?;
                 Ok(Box::new(Prefill::new(context, ids)))
             }
             Task::Decode { context, tokens, batch } => {
                 let model = self.model(order)?;
-                fits(&model, context + tokens)?;
-                let ids = prompt(order, batch, context)?;
+                Stop::beyond(context + tokens, model.positions())?;
+                let ids = order.prompts(batch, context)?;
                 let context = model.context(self.kind, batch, context + tokens, order.threads)?;
                 Ok(Box::new(Decode::new(context, &ids, tokens)?))
             }
@@ -134,7 +134,7 @@ impl Engine for LlamaCpp {
             }
             Task::Start { tokens } => {
                 self.model = None;
-                let ids = prompt(order, 1, tokens)?;
+                let ids = order.prompts(1, tokens)?;
                 Config::read(order.files.model()?)?;
                 let file = converted(&self.home, order.files.model()?, self.kind, order.threads.max(1))?;
                 if !file.was_there {
@@ -146,27 +146,6 @@ impl Engine for LlamaCpp {
             _ => Err(Stop::refused(format!("a model, not a tokenizer: no {}", order.task.kind()), "")),
         }
     }
-}
-
-/// Refuses more positions than the model knows.
-fn fits(model: &Model, positions: usize) -> Result<(), Stop> {
-    let known = model.positions();
-    if positions <= known {
-        return Ok(());
-    }
-    Err(Stop::refused(
-        format!("{positions} positions; the model knows {known}"),
-        "shorten the prompt or ask for fewer tokens",
-    ))
-}
-
-/// The ids of the order: `batch` sequences of `tokens` ids.
-fn prompt(order: &Prepare, batch: usize, tokens: usize) -> Result<Vec<u32>, Stop> {
-    let ids = order.files.read_ids()?;
-    if ids.len() != batch * tokens || ids.is_empty() {
-        return Err(anyhow!("{} ids in the file; the task is {batch} x {tokens}", ids.len()).into());
-    }
-    Ok(ids)
 }
 
 fn locked(name: &str) -> Option<&'static str> {

@@ -5,7 +5,7 @@
 
 use crate::generate;
 use crate::jobs::{Decode, Load, Prefill, Start};
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use kernels::Isa;
 use rust_native::{Checkpoint, Gpt2, Options, Precision, Tokenizer};
 use std::path::{Path, PathBuf};
@@ -125,23 +125,12 @@ impl Engine for Cpu {
 
 /// Refuses more positions than the model knows.
 pub fn fits(model: &Gpt2, positions: usize) -> Result<(), Stop> {
-    let known = model.config().n_positions;
-    if positions <= known {
-        return Ok(());
-    }
-    Err(Stop::refused(
-        format!("{positions} positions; the model knows {known}"),
-        "shorten the prompt or ask for fewer tokens",
-    ))
+    Stop::beyond(positions, model.config().n_positions)
 }
 
 /// The ids of the order: `batch` sequences of `tokens` ids.
-fn prompts(order: &Prepare, batch: usize, tokens: usize) -> Result<Vec<Vec<u32>>, Stop> {
-    let ids = order.files.read_ids()?;
-    if ids.len() != batch * tokens || ids.is_empty() {
-        return Err(anyhow!("{} ids in the file; the task is {batch} x {tokens}", ids.len()).into());
-    }
-    Ok(ids.chunks_exact(tokens).map(<[u32]>::to_vec).collect())
+fn prompts(order: &Prepare, batch: usize, tokens: usize) -> Result<Vec<Vec<u32>>> {
+    Ok(order.prompts(batch, tokens)?.chunks_exact(tokens).map(<[u32]>::to_vec).collect())
 }
 
 /// The kernel's choice for transparent huge pages: the word in brackets.
