@@ -29,15 +29,15 @@ if TYPE_CHECKING:
     Step = Callable[[GPT2LMHeadModel, torch.Tensor], tuple[list[int], torch.Tensor]]
 
 
-def load(folder: str) -> GPT2LMHeadModel:
-    """Load the model as its documentation says, from local files only."""
+def load(folder: str, dtype: str = "float32") -> GPT2LMHeadModel:
+    """Load the model as its documentation says, from local files only, in torch's type `dtype`."""
     import torch  # noqa: PLC0415 - seconds and hundreds of MiB, only for who needs it
     from transformers import GPT2LMHeadModel  # noqa: PLC0415
 
     if not Path(folder, "config.json").is_file():
         raise FileNotFoundError(f"{folder}: no config.json; name a Hugging Face GPT-2 folder")
     model = GPT2LMHeadModel.from_pretrained(
-        folder, local_files_only=True, dtype=torch.float32, attn_implementation="sdpa"
+        folder, local_files_only=True, dtype=getattr(torch, dtype), attn_implementation="sdpa"
     ).eval()
     # Every engine makes the number of tokens it was asked for: the end-of-text id stops nobody.
     model.generation_config.eos_token_id = None
