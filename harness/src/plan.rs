@@ -68,10 +68,10 @@ impl Plan {
                 sample_limit_ms: 10_000,
             }),
             "full" => Ok(RunSettings {
-                heats: 4,
+                heats: 3,
                 rounds: 2,
                 samples: 5,
-                turn_limit_ms: 400,
+                turn_limit_ms: 300,
                 sample_limit_ms: 20_000,
             }),
             other => bail!("unknown profile `{other}`; there are `quick` and `full`"),
@@ -166,18 +166,37 @@ impl Plan {
         found
     }
 
-    /// Turns of the whole run: the unit of progress.
+    /// Turns of the whole run.
     pub fn turns_in_all(&self) -> u64 {
+        self.over_turns(|_| 1)
+    }
+
+    /// The whole run in the unit of progress: turns by their [`weight`].
+    pub fn weight_in_all(&self) -> u64 {
+        self.over_turns(weight)
+    }
+
+    fn over_turns(&self, each: impl Fn(&Workload) -> u64) -> u64 {
         let per_heat: u64 = self
             .workloads
             .iter()
             .map(|w| {
                 let places = self.places(w).len() as u64;
                 let rounds = u64::from(self.settings.rounds);
-                places * if group(w) == Group::Fresh { rounds } else { 1 + 2 * rounds }
+                each(w) * places * if group(w) == Group::Fresh { rounds } else { 1 + 2 * rounds }
             })
             .sum();
         per_heat * u64::from(self.settings.heats)
+    }
+}
+
+/// What a turn of this workload takes beside others, roughly: a text is scanned in milliseconds, a
+/// model takes its time, a fresh process imports its libraries first.
+pub fn weight(workload: &Workload) -> u64 {
+    match group(workload) {
+        Group::Text => 1,
+        Group::Model => 6,
+        Group::Fresh => 20,
     }
 }
 
@@ -265,6 +284,14 @@ mod tests {
             engine("b/two", &[TaskKind::Encode, TaskKind::Decode], true, false),
         ];
         Plan::new("quick", &workloads, &engines, filters, 7)
+    }
+
+    #[test]
+    fn turns_are_counted_and_weighed() {
+        let plan = plan(&Filters::default()).unwrap();
+        // Three places on the text, one on the model; a first turn and two rounds of two, two heats.
+        assert_eq!(plan.turns_in_all(), (3 + 1) * 5 * 2);
+        assert_eq!(plan.weight_in_all(), (3 + 6) * 5 * 2);
     }
 
     #[test]
