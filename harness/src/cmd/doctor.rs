@@ -2,12 +2,13 @@
 
 use super::House;
 use crate::Common;
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
 use harness::machine;
 use harness::runner::{Site as _, Worker, output};
+use harness::stats::median;
 use std::process::ExitCode;
 use std::time::Duration;
-use worker::{Order, Prepare, Reply, Task};
+use worker::{Order, Prepare, Reply, Task, Unit};
 
 pub fn run() -> Result<ExitCode> {
     let house = House::open(&Common::default())?;
@@ -53,34 +54,50 @@ pub fn run() -> Result<ExitCode> {
     }
     println!("\nlimits");
     for threads in [1, 2] {
-        match stream(&house, threads) {
-            Ok(rate) => println!("  weights read by {threads} thread(s) {:.1} GB/s", rate / 1e9),
-            Err(error) => println!("  weights read by {threads} thread(s): not measured: {error:#}"),
+        for (engine, task) in LIMITS {
+            match roof(&house, engine, task, threads) {
+                Ok(text) => println!("  {engine:28} {threads} thread(s): {text}"),
+                Err(error) => println!("  {engine:28} {threads} thread(s): not measured: {error:#}"),
+            }
         }
     }
     Ok(ExitCode::from(if missing > 0 { 3 } else { 0 }))
 }
 
-/// Bytes a second at which `limit/stream` reads the weights.
-fn stream(house: &House, threads: usize) -> Result<f64> {
+const STEPS: Task = Task::Decode { context: 1, tokens: 8, batch: 1 };
+const PROMPT: Task = Task::Prefill { tokens: 256, batch: 1 };
+/// The engines that say what the machine allows, and the work they are asked about.
+const LIMITS: [(&str, Task); 5] = [
+    ("limit/stream", STEPS),
+    ("limit/stream-int8", STEPS),
+    ("limit/arithmetic", PROMPT),
+    ("limit/arithmetic-bf16", PROMPT),
+    ("limit/arithmetic-int8", PROMPT),
+];
+
+/// What a limit engine does in a second: bytes read, or multiplications and additions.
+fn roof(house: &House, engine: &str, task: Task, threads: usize) -> Result<String> {
     let engines = house.engines();
-    let limit = engines.iter().find(|engine| engine.name == "limit/stream");
-    let limit = limit.ok_or_else(|| anyhow::anyhow!("no engine limit/stream"))?;
+    let limit =
+        engines.iter().find(|other| other.name == engine).with_context(|| format!("no engine {engine}"))?;
     let launch = house.site.launch(limit).map_err(anyhow::Error::msg)?;
     let patience = Duration::from_secs(60);
     let mut worker = Worker::spawn(&launch, patience)?;
-    let model = house.site.model("gpt2")?;
-    let bytes = std::fs::metadata(model.join("model.safetensors"))?.len() as f64;
-    let task = Task::Decode { context: 1, tokens: 8, batch: 1 };
     let ids = house.site.inputs().prompt(1, 50_257)?;
-    let files = worker::Files { model: Some(model), ids: Some(ids), ..worker::Files::default() };
+    let model = Some(house.site.model("gpt2")?);
+    let files = worker::Files { model, ids: Some(ids), ..worker::Files::default() };
     worker.ask(&Order::Prepare(Prepare { workload: "doctor".into(), task, files, threads }), patience)?;
-    worker.tell(&Order::Measure { samples: 3, limit_ns: 2_000_000_000 });
-    let mut laps: Vec<u64> = Vec::new();
+    worker.tell(&Order::Measure { samples: 9, limit_ns: 2_000_000_000 });
+    let mut rates: Vec<f64> = Vec::new();
+    let mut unit = Unit::Bytes;
     while let Reply::Sample(sample) = worker.next(patience)? {
-        laps.extend(sample.laps_ns);
+        // Units a nanosecond are thousands of millions a second.
+        rates.push(sample.units as f64 / sample.wall_ns.max(1) as f64);
+        unit = sample.unit;
     }
-    laps.sort_unstable();
-    let middle = laps.get(laps.len() / 2).copied().ok_or_else(|| anyhow::anyhow!("it took no sample"))?;
-    Ok(bytes / (middle as f64 / 1e9))
+    ensure!(!rates.is_empty(), "it took no sample");
+    let middle = median(&rates);
+    let unit = if unit == Unit::Bytes { "GB/s" } else { "GFLOP/s (or as many operations on bytes)" };
+    let how = worker.identity.settings.values().next().cloned().unwrap_or_default();
+    Ok(format!("{middle:.1} {unit}, {how}"))
 }

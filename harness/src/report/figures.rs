@@ -109,7 +109,11 @@ fn prefill(of: &Material) -> Bars {
         Task::Prefill { tokens, batch } => (batch, tokens, workload.threads),
         _ => (0, 0, 0),
     });
-    times(of, "Prefill: time for the whole prompt", TO_COMPARE, workloads, |cell| &cell.time)
+    let how = "Median; line: 95 % interval. Grey: as many multiply-adds in registers, by precision.";
+    let title = "Prefill: time for the whole prompt";
+    let mut chart = times(of, title, how, workloads.clone(), |cell| &cell.time);
+    add_shares(of, &mut chart, &workloads);
+    chart
 }
 
 fn decode(of: &Material) -> Bars {
@@ -120,6 +124,12 @@ fn decode(of: &Material) -> Bars {
     });
     let how = "Median; line: 95 % interval. A step makes one token a sequence. Grey: a plain read of as many bytes, by precision.";
     let mut chart = times(of, "Decode: time of one step", how, workloads.clone(), |cell| &cell.token_time);
+    add_shares(of, &mut chart, &workloads);
+    chart
+}
+
+/// How much of the machine's limit each bar reaches, in its words.
+fn add_shares(of: &Material, chart: &mut Bars, workloads: &[&Workload]) {
     let view = View::new(of.record);
     for (panel, workload) in chart.panels.iter_mut().zip(workloads) {
         for bar in panel.bars.iter_mut().filter(|bar| of.role(&bar.label) != Role::Limit) {
@@ -129,11 +139,10 @@ fn decode(of: &Material) -> Bars {
             }
         }
     }
-    chart
 }
 
-/// Below this share of the limit, in percent, the bytes read do not bind, and naming the share says
-/// nothing: the toy model's weights lie in a cache.
+/// Below this share of the limit, in percent, it does not bind, and naming the share says nothing: the toy
+/// model's weights lie in a cache.
 const BINDING: f64 = 5.0;
 
 fn first_token(of: &Material) -> Bars {

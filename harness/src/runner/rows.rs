@@ -116,5 +116,6 @@ fn unit_word(unit: Unit) -> &'static str {
         Unit::Calls => "calls",
         Unit::Words => "words",
         Unit::Loads => "loads",
+        Unit::Operations => "operations",
     }
 }

@@ -135,6 +135,8 @@ pub enum Unit {
     Words,
     /// Models loaded.
     Loads,
+    /// Multiplications and additions made.
+    Operations,
 }
 
 /// What a run computed.

@@ -1,13 +1,16 @@
 //! The binary `engine-echo`: engines that stand for no model.
 //!
-//! `noop` and `stream` are measured beside the contestants (the price of the protocol; the memory
-//! limit of decode). `count` and `guess` with their kin are deterministic contestants for the harness's
+//! `noop`, `stream` and `arithmetic` are measured beside the contestants (the price of the protocol; the
+//! memory limit of decode; the arithmetic limit of prefill). `count` and `guess` with their kin are deterministic contestants for the harness's
 //! own tests, `fault-*` misbehave in one way each. None of them needs a model or a vocabulary on disk, except
-//! `stream`, which asks the checkpoint's header how many bytes a decode step reads.
+//! the limits, which ask the checkpoint's header for its sizes.
 
+mod arithmetic;
+mod checkpoint;
 mod count;
 mod fault;
 mod guess;
+mod multiply;
 mod noop;
 mod stream;
 mod sum;
@@ -16,7 +19,8 @@ use std::io::BufReader;
 use worker::{Engine, monotonic_ns, serve, serve_on};
 
 /// Every variant, as the error message lists them.
-const VARIANTS: &str = "noop, stream, stream-bf16, stream-int8, stream-int4, count, count-2x, \
+const VARIANTS: &str = "noop, stream, stream-bf16, stream-int8, stream-int4, arithmetic, arithmetic-bf16, \
+                        arithmetic-int8, arithmetic-int4, count, count-2x, \
                         count-plus-PERCENT, guess, guess-off-PERCENT, guess-blind, guess-restless, \
                         fault-crash, fault-hang, fault-garbage, fault-wrong, fault-slow";
 
@@ -38,6 +42,7 @@ fn engine(variant: &str) -> Option<Box<dyn Engine>> {
     match variant {
         "noop" => Some(Box::new(noop::Noop)),
         _ if variant.starts_with("stream") => Some(Box::new(stream::Stream::parse(variant)?)),
+        _ if variant.starts_with("arithmetic") => Some(Box::new(arithmetic::Arithmetic::parse(variant)?)),
         _ if variant.starts_with("guess") => Some(Box::new(guess::Guess::parse(variant)?)),
         _ => match fault::Faulty::parse(variant) {
             Some(engine) => Some(Box::new(engine)),
@@ -63,13 +68,24 @@ mod tests {
         for variant in VARIANTS.split(", ").map(|name| name.trim().replace("PERCENT", "5")) {
             let name = engine(&variant).map(|engine| engine.identity().engine);
             if variant != fault::GARBAGE {
-                let family = if variant.starts_with("stream") { "limit" } else { "echo" };
+                let limit = ["stream", "arithmetic"].iter().any(|limit| variant.starts_with(limit));
+                let family = if limit { "limit" } else { "echo" };
                 assert_eq!(name.as_deref(), Some(format!("{family}/{variant}").as_str()));
             }
         }
-        for unknown in
-            ["", "nop", "stream-", "stream-f32", "count-", "count-plus-", "count-plus-x", "guess-", "fault-"]
-        {
+        for unknown in [
+            "",
+            "nop",
+            "stream-",
+            "stream-f32",
+            "arithmetic-",
+            "arithmetic-f32",
+            "count-",
+            "count-plus-",
+            "count-plus-x",
+            "guess-",
+            "fault-",
+        ] {
             assert!(engine(unknown).is_none(), "{unknown}");
         }
     }

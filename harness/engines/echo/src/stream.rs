@@ -8,12 +8,10 @@
 //! sums all of it once with `threads` threads, in the pattern of addresses that was fastest when
 //! tried off the clock.
 
+use crate::checkpoint::{Tensor, tensors};
 use crate::sum::{Pattern, Tier};
 use anyhow::{Context, Result, ensure};
-use std::collections::BTreeSet;
-use std::fs::File;
-use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::thread::{JoinHandle, Thread};
@@ -234,69 +232,25 @@ fn buffer(values: usize) -> Vec<f32> {
 }
 
 /// Bytes of weights that one decode step reads where a matrix element has `bits` bits: all weights but
-/// the position table (one row), attention masks (buffers) and a second copy of the tied head.
+/// the position table (one row) and a second copy of the tied head.
 fn bytes_per_step(model: &Path, bits: usize) -> Result<usize> {
+    let read = |tensor: &&Tensor| tensor.name != "lm_head.weight" && !tensor.name.ends_with("wpe.weight");
     let mut bytes = 0usize;
-    let mut names = BTreeSet::new();
-    for file in checkpoint_files(model)? {
-        let header = header(&file).with_context(|| format!("cannot read {}", file.display()))?;
-        for (name, tensor) in &header {
-            let mask = name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias");
-            let tied = name == "lm_head.weight";
-            if name != "__metadata__" && !mask && !tied && !name.ends_with("wpe.weight") {
-                let shape = tensor["shape"].as_array().with_context(|| format!("{name} has no shape"))?;
-                let dims = shape.iter().map(|dim| dim.as_u64().map(|dim| dim as usize));
-                let size = dims.collect::<Option<Vec<_>>>().context("a shape that is no list of sizes")?;
-                let size = size.iter().try_fold(1usize, |size, &dim| size.checked_mul(dim));
-                let width = if shape.len() > 1 { bits } else { 8 * size_of::<f32>() };
-                let size = size.and_then(|size| size.checked_mul(width)).map(|size| size.div_ceil(8));
-                let sum = size.and_then(|size| bytes.checked_add(size));
-                bytes = sum.with_context(|| format!("{name} has an impossible shape"))?;
-                names.insert(name.clone());
-            }
-        }
+    for tensor in tensors(model)?.iter().filter(read) {
+        let width = if tensor.shape.len() > 1 { bits } else { 8 * size_of::<f32>() };
+        let size = tensor.elements()?.checked_mul(width).map(|bits| bits.div_ceil(8));
+        let sum = size.and_then(|size| bytes.checked_add(size));
+        bytes = sum.with_context(|| format!("{} has an impossible shape", tensor.name))?;
     }
-    ensure!(!names.is_empty(), "{}: no weights in its checkpoint", model.display());
     Ok(bytes)
-}
-
-fn checkpoint_files(model: &Path) -> Result<Vec<PathBuf>> {
-    let index = model.join("model.safetensors.index.json");
-    if !index.exists() {
-        return Ok(vec![model.join("model.safetensors")]);
-    }
-    let text = std::fs::read_to_string(&index).with_context(|| format!("cannot read {}", index.display()))?;
-    let json: serde_json::Value = serde_json::from_str(&text).with_context(|| index.display().to_string())?;
-    let map =
-        json["weight_map"].as_object().with_context(|| format!("{}: no weight_map", index.display()))?;
-    let names: BTreeSet<&str> = map.values().filter_map(|name| name.as_str()).collect();
-    Ok(names.into_iter().map(|name| model.join(name)).collect())
-}
-
-/// The JSON object at the head of a safetensors file: eight bytes of length, then the text.
-fn header(path: &Path) -> Result<serde_json::Map<String, serde_json::Value>> {
-    const LIMIT: u64 = 100 << 20;
-    let mut file = File::open(path)?;
-    let mut length = [0; 8];
-    file.read_exact(&mut length)?;
-    let length = u64::from_le_bytes(length);
-    ensure!(length <= LIMIT, "its header claims {length} bytes");
-    let mut text = vec![0; length as usize];
-    file.read_exact(&mut text)?;
-    Ok(serde_json::from_slice(&text)?)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::checkpoint::tests::write;
     use crate::tests::talk;
     use worker::Reply;
-
-    fn checkpoint(folder: &Path, header: &str) {
-        let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
-        bytes.extend(header.as_bytes());
-        std::fs::write(folder.join("model.safetensors"), bytes).unwrap();
-    }
 
     const HEADER: &str = r#"{"__metadata__":{"format":"pt"},
         "wte.weight":{"dtype":"F32","shape":[100,16],"data_offsets":[0,6400]},
@@ -308,7 +262,7 @@ mod tests {
     #[test]
     fn a_step_reads_every_weight_but_positions_masks_and_the_second_head() {
         let folder = tempfile::tempdir().unwrap();
-        checkpoint(folder.path(), HEADER);
+        write(folder.path(), HEADER);
         let model = folder.path();
         let order = |task: &str| {
             format!(
@@ -345,14 +299,5 @@ mod tests {
                 assert_eq!(team.step(), 10_007.0, "{threads} threads, {pattern:?}");
             }
         }
-    }
-
-    #[test]
-    fn a_broken_header_is_an_error_that_names_the_file() {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("model.safetensors"), [0xff; 8]).unwrap();
-        let error = format!("{:#}", bytes_per_step(folder.path(), 32).unwrap_err());
-        assert!(error.contains("model.safetensors") && error.contains("claims"), "{error}");
-        assert!(bytes_per_step(&folder.path().join("none"), 32).is_err());
     }
 }
