@@ -11,7 +11,7 @@
 
 use std::ops::Range;
 
-use kernels::{Buffer, KvCache, KvShape, Span};
+use kernels::{Buffer, KvCache, KvPrecision, KvShape, Span};
 
 use crate::Config;
 use crate::generate::GenerateError;
@@ -71,6 +71,7 @@ impl Cache {
             heads: config.n_head,
             head_dim: config.n_embd / config.n_head,
             capacity,
+            precision: KvPrecision::F32,
         };
         let mut work = Workspace {
             at: Vec::new(),
