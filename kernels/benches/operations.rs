@@ -9,7 +9,9 @@
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use kernels::{Buffer, Cpu, Input, Isa, KvCache, KvShape, Linear, Output, Packed, Precision, Span};
+use kernels::{
+    Buffer, Cpu, Input, Isa, KvCache, KvPrecision, KvShape, Linear, Output, Packed, Precision, Span,
+};
 
 /// Bytes of weights that a cycle of one linear operation covers.
 const CYCLE: usize = 128 << 20;
@@ -81,10 +83,17 @@ fn products(c: &mut Criterion, name: &str, k: usize, n: usize, precision: Precis
 }
 
 fn attention(c: &mut Criterion) {
-    let shape = KvShape { layers: 12, sequences: 8, heads: 12, head_dim: 64, capacity: 1024 };
+    for precision in KvPrecision::ALL {
+        attention_in(c, precision);
+    }
+}
+
+fn attention_in(c: &mut Criterion, precision: KvPrecision) {
+    let shape = KvShape { layers: 12, sequences: 8, heads: 12, head_dim: 64, capacity: 1024, precision };
     let mut cache = KvCache::new(shape);
     let width = shape.heads * shape.head_dim;
-    let mut group = c.benchmark_group("attention");
+    let position = cache.bytes() / (shape.layers * shape.sequences * shape.capacity);
+    let mut group = c.benchmark_group(format!("attention/{precision}"));
     for (path, cpu) in cpus() {
         for (sequences, start, rows) in [(1, 511, 1), (8, 511, 1), (1, 0, 128), (1, 0, 512)] {
             let qkv = values(sequences * rows * 3 * width);
@@ -92,7 +101,7 @@ fn attention(c: &mut Criterion) {
             let spans: Vec<Span> =
                 (0..sequences).map(|sequence| Span { sequence, start, row: sequence * rows, rows }).collect();
             group.throughput(if rows == 1 {
-                Throughput::Bytes((sequences * (start + 1) * 2 * width * 4) as u64)
+                Throughput::Bytes((sequences * (start + 1) * position) as u64)
             } else {
                 // Two products over the lower triangle.
                 Throughput::Elements((2 * rows * (rows + 1) * width) as u64)

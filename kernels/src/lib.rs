@@ -15,13 +15,14 @@ mod precision;
 pub mod text;
 
 pub use buffer::Buffer;
-pub use cpu::attention::{KvCache, KvShape, Span};
+pub use cpu::attention::Span;
 pub use cpu::engine::{Cpu, CpuError};
 pub use cpu::isa::Isa;
+pub use cpu::kv::{KvCache, KvShape};
 pub use cpu::linear::{Input, Linear, Output};
 pub use cpu::pack::{PANEL, Packed};
 pub use cpu::pool::Team;
-pub use precision::{Precision, UnknownPrecision};
+pub use precision::{KvPrecision, Precision, UnknownPrecision};
 
 /// The README's example is compiled and run.
 #[cfg(doctest)]

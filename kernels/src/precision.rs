@@ -1,7 +1,8 @@
-//! In which numbers a weight matrix is kept.
+//! In which numbers a weight matrix and a key-value cache are kept.
 //!
-//! A [`Packed`](crate::Packed) matrix carries its precision, and every operation looks there: one
-//! model may mix them. What each costs in accuracy and saves in bytes: the crate's README.
+//! A [`Packed`](crate::Packed) matrix carries its precision, as a [`KvCache`](crate::KvCache) does,
+//! and every operation looks there: one model may mix them. What each costs in accuracy and saves in
+//! bytes: the crate's README.
 
 use std::fmt;
 use std::str::FromStr;
@@ -44,14 +45,48 @@ impl fmt::Display for Precision {
     }
 }
 
-/// A name that is no [`Precision`]'s.
+/// The numbers keys and values are kept in. Queries, scores, their softmax and all sums are f32
+/// throughout.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum KvPrecision {
+    /// 4 bytes a number, as computed.
+    #[default]
+    F32,
+    /// 2 bytes a number, rounded to nearest even when its position is written.
+    Bf16,
+}
+
+impl KvPrecision {
+    /// All of them, widest first.
+    pub const ALL: [KvPrecision; 2] = [KvPrecision::F32, KvPrecision::Bf16];
+
+    /// The name used in identities and on command lines.
+    pub fn name(self) -> &'static str {
+        match self {
+            KvPrecision::F32 => "f32",
+            KvPrecision::Bf16 => "bf16",
+        }
+    }
+}
+
+impl fmt::Display for KvPrecision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// A name that is no [`Precision`]'s, or no [`KvPrecision`]'s.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UnknownPrecision(pub String);
+pub struct UnknownPrecision {
+    /// What was given.
+    pub name: String,
+    /// The names there are.
+    pub choice: &'static str,
+}
 
 impl fmt::Display for UnknownPrecision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [a, b, c, d] = Precision::ALL;
-        write!(f, "unknown precision `{}`: use {a}, {b}, {c} or {d}", self.0)
+        write!(f, "unknown precision `{}`: use {}", self.name, self.choice)
     }
 }
 
@@ -62,7 +97,16 @@ impl FromStr for Precision {
 
     fn from_str(name: &str) -> Result<Precision, UnknownPrecision> {
         let found = Precision::ALL.into_iter().find(|precision| precision.name() == name);
-        found.ok_or_else(|| UnknownPrecision(name.to_owned()))
+        found.ok_or_else(|| UnknownPrecision { name: name.to_owned(), choice: "f32, bf16, int8 or int4" })
+    }
+}
+
+impl FromStr for KvPrecision {
+    type Err = UnknownPrecision;
+
+    fn from_str(name: &str) -> Result<KvPrecision, UnknownPrecision> {
+        let found = KvPrecision::ALL.into_iter().find(|precision| precision.name() == name);
+        found.ok_or_else(|| UnknownPrecision { name: name.to_owned(), choice: "f32 or bf16" })
     }
 }
 
@@ -79,6 +123,13 @@ mod tests {
         for wrong in ["", "F32", "fp16", "int8 "] {
             let error = wrong.parse::<Precision>().unwrap_err().to_string();
             assert_eq!(error, format!("unknown precision `{wrong}`: use f32, bf16, int8 or int4"));
+        }
+        for precision in KvPrecision::ALL {
+            assert_eq!(precision.to_string().parse(), Ok(precision));
+        }
+        for wrong in ["", "int8", "BF16"] {
+            let error = wrong.parse::<KvPrecision>().unwrap_err().to_string();
+            assert_eq!(error, format!("unknown precision `{wrong}`: use f32 or bf16"));
         }
     }
 }

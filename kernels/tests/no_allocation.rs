@@ -8,7 +8,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use common::{cpus, values};
-use kernels::{Cpu, Input, Linear, Output, Packed, Precision};
+use kernels::{Cpu, Input, KvCache, KvPrecision, KvShape, Linear, Output, Packed, Precision, Span};
 
 static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
 
@@ -44,8 +44,20 @@ fn products(cpu: &Cpu, linear: &Linear, x: &[f32], y: &mut [f32]) -> usize {
     ALLOCATIONS.load(Ordering::Relaxed) - before
 }
 
+/// Allocations while a sequence is read in a block and continued by ten single positions.
+fn attended(cpu: &Cpu, cache: &mut KvCache, qkv: &[f32], out: &mut [f32]) -> usize {
+    let (c, rows) = (out.len() / 40, 40);
+    let before = ALLOCATIONS.load(Ordering::Relaxed);
+    cpu.attention(cache, 0, &[Span { sequence: 0, start: 0, row: 0, rows }], qkv, 0.2, out);
+    for start in rows..rows + 10 {
+        let span = [Span { sequence: 0, start, row: 0, rows: 1 }];
+        cpu.attention(cache, 0, &span, &qkv[..3 * c], 0.2, &mut out[..c]);
+    }
+    ALLOCATIONS.load(Ordering::Relaxed) - before
+}
+
 #[test]
-fn a_repeated_product_allocates_nothing() {
+fn a_repeated_operation_allocates_nothing() {
     let (k, n, w) = (130, 70, values(1, 130 * 70));
     let before = ALLOCATIONS.load(Ordering::Relaxed);
     drop(Box::new(k));
@@ -63,6 +75,18 @@ fn a_repeated_product_allocates_nothing() {
                 let quiet = (0..5).any(|_| products(&cpu, &linear, &x, &mut y) == 0);
                 assert!(quiet, "{cpu:?} {precision} {m} rows");
             }
+        }
+    }
+    let (heads, head_dim) = (3, 20);
+    let c = heads * head_dim;
+    let (qkv, mut out) = (values(4, 40 * 3 * c), vec![0.0; 40 * c]);
+    for precision in KvPrecision::ALL {
+        let shape = KvShape { layers: 1, sequences: 1, heads, head_dim, capacity: 50, precision };
+        for cpu in cpus(2) {
+            let mut cache = KvCache::new(shape);
+            attended(&cpu, &mut cache, &qkv, &mut out);
+            let quiet = (0..5).any(|_| attended(&cpu, &mut cache, &qkv, &mut out) == 0);
+            assert!(quiet, "{cpu:?} attention over a cache in {precision}");
         }
     }
 }

@@ -6,7 +6,7 @@
 mod common;
 
 use common::{close, cpus, gelu64, layernorm64, values};
-use kernels::{Cpu, Input, Isa, KvCache, KvShape, Linear, Output, Packed, Precision, Span};
+use kernels::{Cpu, Input, Isa, KvCache, KvPrecision, KvShape, Linear, Output, Packed, Precision, Span};
 use proptest::prelude::*;
 
 #[test]
@@ -128,9 +128,11 @@ proptest! {
     fn attention_in_any_chunks(
         lengths in prop::collection::vec(1usize..80, 1..4),
         cut in 0usize..80,
+        more in prop_oneof![Just(1usize), 2..40usize],
         heads in 1usize..4,
         head_dim in prop_oneof![Just(8usize), Just(20), Just(32), Just(64)],
         threads in 1usize..4,
+        precision in prop_oneof![Just(KvPrecision::F32), Just(KvPrecision::Bf16)],
     ) {
         let c = heads * head_dim;
         let scale = 1.0 / (head_dim as f32).sqrt();
@@ -138,16 +140,16 @@ proptest! {
             lengths.iter().enumerate().map(|(s, &len)| values(s as u64, len * 3 * c)).collect();
         for cpu in cpus(threads) {
             let capacity = 80;
-            let shape = KvShape { layers: 2, sequences: lengths.len(), heads, head_dim, capacity };
+            let shape = KvShape { layers: 2, sequences: lengths.len(), heads, head_dim, capacity, precision };
             let mut cache = KvCache::new(shape);
             let mut got: Vec<Vec<f32>> = vec![Vec::new(); lengths.len()];
-            // First `cut` positions of each at once, then the rest one by one.
+            // First `cut` positions of each at once, then the rest a few at a time or one by one.
             let mut done: Vec<usize> = vec![0; lengths.len()];
             loop {
                 let (mut spans, mut qkv) = (Vec::new(), Vec::new());
                 for (sequence, &len) in lengths.iter().enumerate() {
                     let start = done[sequence];
-                    let rows = if start == 0 { cut.clamp(1, len) } else { 1.min(len - start) };
+                    let rows = if start == 0 { cut.clamp(1, len) } else { more.min(len - start) };
                     if rows > 0 {
                         let row = qkv.len() / (3 * c);
                         qkv.extend_from_slice(&inputs[sequence][start * 3 * c..][..rows * 3 * c]);
@@ -165,10 +167,34 @@ proptest! {
                 }
             }
             for (sequence, input) in inputs.iter().enumerate() {
-                let want = attention64(input, heads, head_dim, f64::from(scale));
-                close(&format!("{cpu:?} sequence {sequence}"), &got[sequence], &want, 1.0, 5e-6);
+                let want = attention64(&held(input, c, precision), heads, head_dim, f64::from(scale));
+                let what = format!("{cpu:?} {precision} sequence {sequence}");
+                close(&what, &got[sequence], &want, 1.0, 5e-6);
             }
         }
+    }
+}
+
+/// Rows `[T, 3C]` with keys and values as a cache holds them.
+fn held(qkv: &[f32], c: usize, precision: KvPrecision) -> Vec<f32> {
+    let mut out = qkv.to_vec();
+    if precision == KvPrecision::Bf16 {
+        for x in out.chunks_exact_mut(3 * c).flat_map(|row| &mut row[c..]) {
+            *x = nearest_bf16(*x);
+        }
+    }
+    out
+}
+
+/// The nearest number with 8 significant bits, of two equally near ones the one whose last bit is 0.
+fn nearest_bf16(x: f32) -> f32 {
+    let below = f32::from_bits(x.to_bits() & 0xFFFF_0000);
+    let above = f32::from_bits(below.to_bits() + 0x1_0000);
+    match (x - below).abs().total_cmp(&(above - x).abs()) {
+        std::cmp::Ordering::Less => below,
+        std::cmp::Ordering::Greater => above,
+        std::cmp::Ordering::Equal if below.to_bits() & 0x1_0000 == 0 => below,
+        std::cmp::Ordering::Equal => above,
     }
 }
 
@@ -195,50 +221,117 @@ fn attention64(qkv: &[f32], heads: usize, d: usize, scale: f64) -> Vec<f64> {
 }
 
 #[test]
+fn a_bf16_cache_gives_the_bits_of_one_filled_with_rounded_numbers() {
+    const STEP: f32 = 1.0 / 128.0;
+    // Halfway to an odd and from an odd one, beyond the largest, below the normal ones, not a number.
+    let edges = [
+        (1.0 + STEP / 2.0, 1.0),
+        (1.0 + STEP * 1.5, 1.0 + STEP * 2.0),
+        (-1.0 - STEP / 2.0, -1.0),
+        (f32::MAX, f32::INFINITY),
+        (1e-39, nearest_bf16(1e-39)),
+        (-0.0, -0.0),
+        (f32::NAN, f32::NAN),
+        (f32::NEG_INFINITY, f32::NEG_INFINITY),
+    ];
+    let (heads, head_dim, len) = (2, 20, 45);
+    let c = heads * head_dim;
+    let mut qkv = values(14, len * 3 * c);
+    let mut rounded = held(&qkv, c, KvPrecision::Bf16);
+    // They stand in the last position, which nobody but itself attends to.
+    for (i, &(given, kept)) in edges.iter().enumerate() {
+        let at = (len - 1) * 3 * c + 2 * c + i;
+        (qkv[at], rounded[at]) = (given, kept);
+    }
+    let shape =
+        KvShape { layers: 1, sequences: 1, heads, head_dim, capacity: 64, precision: KvPrecision::Bf16 };
+    for cpu in cpus(2) {
+        let outputs = [&qkv, &rounded].map(|qkv| {
+            let mut cache = KvCache::new(shape);
+            let mut out = vec![0.0; len * c];
+            // A block, then single positions, so that both ways of writing one are seen.
+            let span = |start, rows| [Span { sequence: 0, start, row: 0, rows }];
+            cpu.attention(&mut cache, 0, &span(0, 40), &qkv[..40 * 3 * c], 0.25, &mut out[..40 * c]);
+            for t in 40..len {
+                let row = &qkv[t * 3 * c..][..3 * c];
+                cpu.attention(&mut cache, 0, &span(t, 1), row, 0.25, &mut out[t * c..][..c]);
+            }
+            out.iter().map(|x| if x.is_nan() { u32::MAX } else { x.to_bits() }).collect::<Vec<_>>()
+        });
+        assert_eq!(outputs[0], outputs[1], "{cpu:?}");
+        assert_eq!(outputs[0][(len - 1) * c + 6], u32::MAX, "{cpu:?}: what is not a number stays so");
+    }
+}
+
+#[test]
+fn a_bf16_cache_has_half_the_bytes() {
+    for (head_dim, capacity) in [(64, 1024), (20, 33)] {
+        let shape = |precision| KvShape { layers: 2, sequences: 3, heads: 4, head_dim, capacity, precision };
+        let [wide, narrow] = KvPrecision::ALL.map(|precision| KvCache::new(shape(precision)).bytes());
+        assert_eq!(wide, 2 * narrow);
+        let (padded, rows) = (head_dim + head_dim.next_multiple_of(32), capacity.next_multiple_of(32));
+        assert_eq!(wide, 2 * 3 * 4 * rows * padded * 4);
+    }
+}
+
+#[test]
 fn a_copied_sequence_attends_like_its_source() {
     let (heads, head_dim) = (2, 16);
     let c = heads * head_dim;
-    let shape = KvShape { layers: 1, sequences: 2, heads, head_dim, capacity: 50 };
     let cpu = Cpu::new(2, None).unwrap();
-    let (mut one, mut other) = (KvCache::new(shape), KvCache::new(KvShape { sequences: 3, ..shape }));
-    let qkv = values(9, 40 * 3 * c);
-    let mut out = vec![0.0; 40 * c];
-    let span = Span { sequence: 1, start: 0, row: 0, rows: 40 };
-    cpu.attention(&mut one, 0, &[span], &qkv, 0.25, &mut out);
-    other.copy_from(&one, 1, 2, 40);
-    let (mut a, mut b) = (vec![0.0; c], vec![0.0; c]);
-    let next = values(10, 3 * c);
-    let at = |sequence| [Span { sequence, start: 40, row: 0, rows: 1 }];
-    cpu.attention(&mut one, 0, &at(1), &next, 0.25, &mut a);
-    cpu.attention(&mut other, 0, &at(2), &next, 0.25, &mut b);
-    assert_eq!(a, b);
+    for precision in KvPrecision::ALL {
+        let shape = KvShape { layers: 1, sequences: 2, heads, head_dim, capacity: 50, precision };
+        let (mut one, mut other) = (KvCache::new(shape), KvCache::new(KvShape { sequences: 3, ..shape }));
+        let qkv = values(9, 40 * 3 * c);
+        let mut out = vec![0.0; 40 * c];
+        let span = Span { sequence: 1, start: 0, row: 0, rows: 40 };
+        cpu.attention(&mut one, 0, &[span], &qkv, 0.25, &mut out);
+        other.copy_from(&one, 1, 2, 40);
+        let (mut a, mut b) = (vec![0.0; c], vec![0.0; c]);
+        let next = values(10, 3 * c);
+        let at = |sequence| [Span { sequence, start: 40, row: 0, rows: 1 }];
+        cpu.attention(&mut one, 0, &at(1), &next, 0.25, &mut a);
+        cpu.attention(&mut other, 0, &at(2), &next, 0.25, &mut b);
+        assert_eq!(a, b, "{precision}");
+    }
+}
+
+#[test]
+#[should_panic(expected = "precision: Bf16")]
+fn caches_of_two_precisions_are_not_copied_into_each_other() {
+    let shape =
+        |precision| KvShape { layers: 1, sequences: 1, heads: 1, head_dim: 8, capacity: 8, precision };
+    let [wide, mut narrow] = KvPrecision::ALL.map(|precision| KvCache::new(shape(precision)));
+    narrow.copy_from(&wide, 0, 0, 1);
 }
 
 #[test]
 fn positions_copied_within_a_cache_attend_like_their_source() {
     let (heads, head_dim, len) = (2, 20, 75);
     let c = heads * head_dim;
-    let shape = KvShape { layers: 1, sequences: 2, heads, head_dim, capacity: 80 };
     let cpu = Cpu::new(2, None).unwrap();
     let next = values(13, 3 * c);
     let mut out = vec![0.0; len * c];
-    for from in [0, 1, 31, 32, 33, 64, 70, 75] {
-        for to in [from, from.max(32), from.max(40), len] {
-            let mut cache = KvCache::new(shape);
-            // Both sequences are alike up to `from`; the other one differs from there on.
-            let (text, mut other) = (values(11, len * 3 * c), values(12, len * 3 * c));
-            other[..from * 3 * c].copy_from_slice(&text[..from * 3 * c]);
-            for (sequence, qkv) in [&text, &other].into_iter().enumerate() {
-                let span = Span { sequence, start: 0, row: 0, rows: len };
-                cpu.attention(&mut cache, 0, &[span], qkv, 0.25, &mut out);
+    for precision in KvPrecision::ALL {
+        let shape = KvShape { layers: 1, sequences: 2, heads, head_dim, capacity: 80, precision };
+        for from in [0, 1, 15, 16, 17, 31, 32, 33, 50, 64, 70, 75] {
+            for to in [from, from.max(32), from.max(40), len] {
+                let mut cache = KvCache::new(shape);
+                // Both sequences are alike up to `from`; the other one differs from there on.
+                let (text, mut other) = (values(11, len * 3 * c), values(12, len * 3 * c));
+                other[..from * 3 * c].copy_from_slice(&text[..from * 3 * c]);
+                for (sequence, qkv) in [&text, &other].into_iter().enumerate() {
+                    let span = Span { sequence, start: 0, row: 0, rows: len };
+                    cpu.attention(&mut cache, 0, &[span], qkv, 0.25, &mut out);
+                }
+                cache.copy_within(0, 1, from..to);
+                let (mut a, mut b) = (vec![0.0; c], vec![0.0; c]);
+                for (sequence, out) in [&mut a, &mut b].into_iter().enumerate() {
+                    let span = Span { sequence, start: to, row: 0, rows: 1 };
+                    cpu.attention(&mut cache, 0, &[span], &next, 0.25, out);
+                }
+                assert_eq!(a, b, "{precision} positions {from} to {to}");
             }
-            cache.copy_within(0, 1, from..to);
-            let (mut a, mut b) = (vec![0.0; c], vec![0.0; c]);
-            for (sequence, out) in [&mut a, &mut b].into_iter().enumerate() {
-                let span = Span { sequence, start: to, row: 0, rows: 1 };
-                cpu.attention(&mut cache, 0, &[span], &next, 0.25, out);
-            }
-            assert_eq!(a, b, "positions {from} to {to}");
         }
     }
 }

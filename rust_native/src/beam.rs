@@ -58,7 +58,7 @@ pub(crate) fn search(
         options,
         beams,
         rank: |score: f64, len: usize| score / (len as f64).powf(f64::from(length_penalty)),
-        cache: Cache::new(model.config(), beams, prompt.len() + options.max_new_tokens)?,
+        cache: model.cache(beams, prompt.len() + options.max_new_tokens)?,
         held: vec![Vec::new(); beams],
         running: vec![Text { ids: Vec::new(), logprobs: Vec::new(), score: 0.0, place: 0 }],
         finished: Vec::new(),

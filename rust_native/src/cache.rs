@@ -4,14 +4,15 @@
 //! precedes it, so a step allocates nothing.
 //!
 //! Sequences have memory of their own: a prefix that several share is computed once and copied.
-//! A copy reads and writes 2 L C floats a position (74 KB at 124M), about 1 % of what computing the
-//! position takes; what it costs is memory, and that each step reads each copy.
+//! A copy reads and writes 2 L C numbers a position (74 KB at 124M in f32, half of it in bf16), about
+//! 1 % of what computing the position takes; what it costs is memory, and that each step reads each
+//! copy.
 //!
 //! Invariant: sequence s holds exactly `lengths[s]` positions, the same in every layer.
 
 use std::ops::Range;
 
-use kernels::{Buffer, KvCache, KvShape, Span};
+use kernels::{Buffer, KvCache, KvPrecision, KvShape, Span};
 
 use crate::Config;
 use crate::generate::GenerateError;
@@ -53,11 +54,25 @@ pub(crate) struct Workspace {
 }
 
 impl Cache {
-    /// An empty cache for `batch` sequences of `capacity` positions each.
+    /// An empty cache in f32 for `batch` sequences of `capacity` positions each; what a model's options
+    /// ask for is made by [`Gpt2::cache`](crate::Gpt2::cache).
     ///
     /// # Errors
     /// `BadSampling` naming `batch` when it is 0 and `capacity` when it is 0 or above `n_positions`.
     pub fn new(config: &Config, batch: usize, capacity: usize) -> Result<Cache, GenerateError> {
+        Cache::with_precision(config, batch, capacity, KvPrecision::F32)
+    }
+
+    /// [`Cache::new`] with keys and values in `precision`. Any model of this shape can use it.
+    ///
+    /// # Errors
+    /// As [`Cache::new`].
+    pub fn with_precision(
+        config: &Config,
+        batch: usize,
+        capacity: usize,
+        precision: KvPrecision,
+    ) -> Result<Cache, GenerateError> {
         if batch == 0 {
             return Err(GenerateError::option("batch", batch, "use at least one sequence"));
         }
@@ -71,6 +86,7 @@ impl Cache {
             heads: config.n_head,
             head_dim: config.n_embd / config.n_head,
             capacity,
+            precision,
         };
         let mut work = Workspace {
             at: Vec::new(),
@@ -97,6 +113,11 @@ impl Cache {
     /// Sequences it holds.
     pub fn batch(&self) -> usize {
         self.lengths.len()
+    }
+
+    /// What keys and values are kept in.
+    pub fn precision(&self) -> KvPrecision {
+        self.kv.shape().precision
     }
 
     /// Positions each sequence may have.

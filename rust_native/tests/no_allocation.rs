@@ -1,5 +1,5 @@
-//! A decode step allocates nothing, the stepper's and the scheduler's: counted, on every path and in every
-//! precision.
+//! A decode step allocates nothing, the stepper's and the scheduler's: counted, on every path, in every
+//! precision, and with a cache in bf16.
 //!
 //! The counting allocator is this binary's own, and the file has one test, so nothing else counts.
 
@@ -9,7 +9,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use common::{Weights, every_precision, small, tokens};
+use common::{Weights, every_narrow_cache, every_precision, small, tokens};
 use rust_native::{GenerateOptions, Gpt2, Scheduler, SchedulerOptions, Stepper};
 
 static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
@@ -35,7 +35,7 @@ static ALLOCATOR: Counting = Counting;
 #[test]
 fn a_decode_step_allocates_nothing() {
     let weights = Weights::random(small(), 31);
-    for options in every_precision() {
+    for options in every_precision().chain(every_narrow_cache()) {
         let model = weights.model(&options);
         for batch in [1, 3, 20] {
             let mut stepper = Stepper::new(&model, batch, 90).unwrap();

@@ -9,7 +9,8 @@ use std::path::Path;
 use common::{Weights, every_precision, odd, small, tokens};
 use rust_native::evaluate::seeded_ids;
 use rust_native::{
-    Cache, Checkpoint, Config, EvaluateOptions, Evaluation, Gpt2, Options, Precision, evaluate, init,
+    Cache, Checkpoint, Config, EvaluateOptions, Evaluation, Gpt2, KvPrecision, Options, Precision, evaluate,
+    init,
 };
 
 /// The largest deviation that a model of [`Weights::random`] may show: difference of a logit over the
@@ -116,17 +117,18 @@ fn a_checkpoint_in_bf16_loads_into_every_precision_as_its_values_in_f32_do() {
     }
 }
 
-/// f32 against `precision` over 200 seeded ids, in overlapping windows.
-fn evaluated(weights: &Weights, precision: Precision) -> Evaluation {
-    let of = |precision| weights.model(&Options { precision, threads: 2, ..Options::default() });
+/// f32 against `how` over 200 seeded ids, in overlapping windows.
+fn evaluated(weights: &Weights, how: Options) -> Evaluation {
+    let of = |how| weights.model(&Options { threads: 2, ..how });
     let ids = seeded_ids(200, weights.config.vocab_size);
-    evaluate(&of(Precision::F32), &of(precision), &ids, &EvaluateOptions::default()).unwrap()
+    evaluate(&of(Options::default()), &of(how), &ids, &EvaluateOptions::default()).unwrap()
 }
 
 #[test]
 fn fewer_bits_lie_further_from_f32_and_f32_nowhere() {
     let weights = Weights::random(small(), 8);
-    let [f32, bf16, int8, int4] = Precision::ALL.map(|precision| evaluated(&weights, precision));
+    let [f32, bf16, int8, int4] =
+        Precision::ALL.map(|precision| evaluated(&weights, Options { precision, ..Options::default() }));
     assert_eq!((f32.max_difference, f32.mean_divergence, f32.agreement), (0.0, 0.0, 1.0));
     assert_eq!((f32.tokens, f32.window, f32.stride, f32.windows), (199, 96, 48, 4));
     assert_eq!((f32.perplexity, f32.disagreements), (f32.reference_perplexity, 0));
@@ -141,6 +143,20 @@ fn fewer_bits_lie_further_from_f32_and_f32_nowhere() {
         // Differences of at most d cannot overturn a margin above 2 d.
         assert!(seen.largest_margin.is_none_or(|margin| margin <= 2.0 * seen.max_difference), "{seen:?}");
         assert!(seen.smallest_margin <= seen.largest_margin);
+    }
+}
+
+#[test]
+fn a_cache_in_bf16_costs_less_than_weights_in_bf16_and_both_cost_more() {
+    let weights = Weights::random(small(), 8);
+    let of = |precision, cache| evaluated(&weights, Options { precision, cache, ..Options::default() });
+    let cache = of(Precision::F32, KvPrecision::Bf16);
+    let halved = of(Precision::Bf16, KvPrecision::F32);
+    let both = of(Precision::Bf16, KvPrecision::Bf16);
+    assert!(cache.mean_divergence > 0.0, "{cache:?}");
+    for (less, more) in [(&cache, &halved), (&halved, &both)] {
+        assert!(less.mean_divergence < more.mean_divergence, "{less:?}\n{more:?}");
+        assert_eq!(less.reference_perplexity, more.reference_perplexity);
     }
 }
 

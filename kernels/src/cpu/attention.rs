@@ -1,59 +1,21 @@
-//! Causal attention over a flat, preallocated key-value cache.
+//! Causal attention over a key-value cache ([`kv`](super::kv) has its layout).
 //!
-//! Per layer, sequence and head the cache holds the keys as panels `[capacity/32][D][32]` (32
-//! positions side by side) and the values as panels `[D/32][capacity][32]` (32 components side by
-//! side, the last panel padded). Both are then operands of the tile kernel as they lie:
+//! Keys and values are operands of the tile kernel as they lie:
 //! - one query: scores `= q K^T` and output `= p V` are tiles of one row;
 //! - a block of 32 queries: transposed scores `K Q^T` come out as `[keys][32 queries]`, the softmax
 //!   runs down the columns, and the same memory is the left operand of the product with V.
 //!
+//! One exception: in a block the keys are the left operand, which is read number by number, so bf16
+//! keys are first widened, a panel at a time, for all 32 queries.
+//!
 //! Nothing of size T x T is ever made, and nothing is copied when the sequence grows.
 
-use std::ops::Range;
-
 use super::engine::{Cpu, Need, Scratch};
+use super::kv::{Kept, KvCache, KvShape};
 use super::pool::{Queue, piece};
 use super::share::Shared;
 use super::table::{MAX_ROWS, PANEL, Table, Tile};
-use crate::Buffer;
-
-/// Sizes of a cache.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct KvShape {
-    /// Layers.
-    pub layers: usize,
-    /// Sequences held side by side.
-    pub sequences: usize,
-    /// Attention heads, H.
-    pub heads: usize,
-    /// Width of a head, D.
-    pub head_dim: usize,
-    /// Positions per sequence; rounded up to a multiple of 32 in memory.
-    pub capacity: usize,
-}
-
-impl KvShape {
-    fn padded_capacity(&self) -> usize {
-        self.capacity.next_multiple_of(PANEL)
-    }
-
-    fn padded_dim(&self) -> usize {
-        self.head_dim.next_multiple_of(PANEL)
-    }
-
-    fn head_index(&self, layer: usize, sequence: usize, head: usize) -> usize {
-        assert!(layer < self.layers && sequence < self.sequences && head < self.heads);
-        (layer * self.sequences + sequence) * self.heads + head
-    }
-}
-
-/// Keys and values of every layer, sequence and head.
-#[derive(Debug)]
-pub struct KvCache {
-    shape: KvShape,
-    keys: Buffer,
-    values: Buffer,
-}
+use crate::KvPrecision;
 
 /// Consecutive new positions of one sequence within the rows of an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,93 +30,10 @@ pub struct Span {
     pub rows: usize,
 }
 
-impl KvCache {
-    /// An empty cache.
-    pub fn new(shape: KvShape) -> KvCache {
-        let heads = shape.layers * shape.sequences * shape.heads;
-        let positions = heads * shape.padded_capacity();
-        KvCache {
-            keys: Buffer::zeroed(positions * shape.head_dim),
-            values: Buffer::zeroed(positions * shape.padded_dim()),
-            shape,
-        }
-    }
-
-    /// Its sizes.
-    pub fn shape(&self) -> KvShape {
-        self.shape
-    }
-
-    /// Bytes held.
-    pub fn bytes(&self) -> usize {
-        size_of_val::<[f32]>(&self.keys) + size_of_val::<[f32]>(&self.values)
-    }
-
-    /// Copies the first `len` positions of `other`'s sequence `from` over this cache's sequence
-    /// `to`, in every layer.
-    ///
-    /// # Panics
-    /// If the two caches differ in anything but their number of sequences, or `len` exceeds them.
-    pub fn copy_from(&mut self, other: &KvCache, from: usize, to: usize, len: usize) {
-        let shape = self.shape;
-        assert_eq!(KvShape { sequences: 0, ..shape }, KvShape { sequences: 0, ..other.shape });
-        assert!(len <= shape.capacity);
-        let (cap, dim, padded) = (shape.padded_capacity(), shape.head_dim, shape.padded_dim());
-        for layer in 0..shape.layers {
-            for head in 0..shape.heads {
-                let source = other.shape.head_index(layer, from, head) * cap;
-                let target = shape.head_index(layer, to, head) * cap;
-                let keys = len.next_multiple_of(PANEL) * dim;
-                self.keys[target * dim..][..keys].copy_from_slice(&other.keys[source * dim..][..keys]);
-                for panel in 0..padded / PANEL {
-                    let (to, from) = (target * padded, source * padded);
-                    let panel = panel * cap * PANEL;
-                    self.values[to + panel..][..len * PANEL]
-                        .copy_from_slice(&other.values[from + panel..][..len * PANEL]);
-                }
-            }
-        }
-    }
-
-    /// Copies positions of sequence `from` over the same positions of sequence `to`, in every layer.
-    /// Positions of `to` behind them must be thought of as forgotten.
-    ///
-    /// # Panics
-    /// If a sequence or the range leaves the cache.
-    pub fn copy_within(&mut self, from: usize, to: usize, positions: Range<usize>) {
-        let shape = self.shape;
-        assert!(positions.start <= positions.end && positions.end <= shape.capacity);
-        let (cap, dim, padded) = (shape.padded_capacity(), shape.head_dim, shape.padded_dim());
-        let (panel, slot) = (positions.start / PANEL, positions.start % PANEL);
-        for layer in 0..shape.layers {
-            for head in 0..shape.heads {
-                let source = shape.head_index(layer, from, head) * cap;
-                let target = shape.head_index(layer, to, head) * cap;
-                // Keys lie 32 positions side by side: of a panel begun before, its later slots.
-                let mut whole = panel * PANEL * dim..positions.end.next_multiple_of(PANEL) * dim;
-                if slot > 0 && whole.start < whole.end {
-                    for at in whole.clone().step_by(PANEL).take(dim) {
-                        let row = source * dim + at;
-                        self.keys.copy_within(row + slot..row + PANEL, target * dim + at + slot);
-                    }
-                    whole.start += PANEL * dim;
-                }
-                self.keys.copy_within(
-                    source * dim + whole.start..source * dim + whole.end,
-                    target * dim + whole.start,
-                );
-                for first in (0..padded / PANEL).map(|panel| (panel * cap + positions.start) * PANEL) {
-                    let row = source * padded + first;
-                    self.values.copy_within(row..row + positions.len() * PANEL, target * padded + first);
-                }
-            }
-        }
-    }
-}
-
 impl Cpu {
     /// Takes the keys and values of new positions into the cache and attends from each to all
-    /// positions up to its own: `out = softmax(scale Q K^T) V`, head by head.
+    /// positions up to its own: `out = softmax(scale Q K^T) V`, head by head. K and V are what the
+    /// cache holds, the new positions' own included: rounded where the cache is in bf16.
     ///
     /// `qkv` is `[M, 3C]` (queries, keys, values), `out` is `[M, C]`, C = H D; `spans` says which
     /// rows are which positions. Rows outside every span are left alone.
@@ -173,10 +52,19 @@ impl Cpu {
     ) {
         let shape = cache.shape;
         check(&shape, layer, spans, qkv, out);
+        match shape.precision {
+            KvPrecision::F32 => {
+                self.attend(Job::<f32>::new(self.table(), cache, layer, qkv, scale, out), spans)
+            }
+            KvPrecision::Bf16 => {
+                self.attend(Job::<u32>::new(self.table(), cache, layer, qkv, scale, out), spans)
+            }
+        }
+    }
+
+    fn attend<W: Kept>(&self, job: Job<'_, W>, spans: &[Span]) {
+        let shape = job.shape;
         let (threads, heads) = (self.threads(), shape.heads);
-        let (keys, values) = (Shared::new(&mut cache.keys), Shared::new(&mut cache.values));
-        let out = Shared::new(out);
-        let job = Job { table: self.table(), shape, layer, qkv, scale, keys, values, out };
         let pairs = spans.len() * heads;
         let of = |pair: usize| (spans[pair / heads], pair % heads);
         let queue = Queue::runs(pairs, threads);
@@ -202,7 +90,8 @@ impl Cpu {
         // The blocks of a pair in reverse: the last sees the most keys, so short ones come at the end.
         let blocks = spans.iter().map(|span| span.rows.div_ceil(PANEL)).max().unwrap_or(0);
         let queue = Queue::single(pairs * blocks);
-        self.run(Need { rows: capacity * PANEL, packed: d * PANEL, ..Need::default() }, |_, scratch| {
+        // Queries and a panel of keys.
+        self.run(Need { rows: capacity * PANEL, packed: 2 * d * PANEL, ..Need::default() }, |_, scratch| {
             while let Some(taken) = queue.take() {
                 let (span, head) = of(taken.start / blocks);
                 let first = (blocks - 1 - taken.start % blocks) * PANEL;
@@ -230,46 +119,50 @@ fn check(shape: &KvShape, layer: usize, spans: &[Span], qkv: &[f32], out: &[f32]
     }
 }
 
-struct Job<'a> {
+struct Job<'a, W> {
     table: &'static Table,
     shape: KvShape,
     layer: usize,
     qkv: &'a [f32],
     scale: f32,
-    keys: Shared<'a>,
-    values: Shared<'a>,
+    keys: Shared<'a, W>,
+    values: Shared<'a, W>,
     out: Shared<'a>,
 }
 
-impl Job<'_> {
+impl<'a, W: Kept> Job<'a, W> {
+    fn new(
+        table: &'static Table,
+        cache: &'a mut KvCache,
+        layer: usize,
+        qkv: &'a [f32],
+        scale: f32,
+        out: &'a mut [f32],
+    ) -> Job<'a, W> {
+        let shape = cache.shape;
+        let [keys, values] = [&mut cache.keys, &mut cache.values].map(|buffer| Shared::new(W::of(buffer)));
+        Job { table, shape, layer, qkv, scale, keys, values, out: Shared::new(out) }
+    }
+
     /// Query (0), key (1) or value (2) of one row and head, `[D]`.
     fn input(&self, row: usize, which: usize, head: usize) -> &[f32] {
         let (c, d) = (self.shape.heads * self.shape.head_dim, self.shape.head_dim);
         &self.qkv[(row * 3 + which) * c + head * d..][..d]
     }
 
-    /// Where the keys and the values of one sequence and head lie: `(start, length)` of each.
-    fn places(&self, span: Span, head: usize) -> [(usize, usize); 2] {
-        let at = self.shape.head_index(self.layer, span.sequence, head);
-        [self.shape.head_dim, self.shape.padded_dim()].map(|width| {
-            let len = self.shape.padded_capacity() * width;
-            (at * len, len)
-        })
-    }
-
     /// The stored keys `[capacity/32][D][32]` and values `[D/32][capacity][32]`, to read.
     ///
     /// # Safety
     /// While they live, nobody stores to the same sequence and head.
-    unsafe fn stored(&self, span: Span, head: usize) -> (&[f32], &[f32]) {
-        let [keys, values] = self.places(span, head);
+    unsafe fn stored(&self, span: Span, head: usize) -> (&[W], &[W]) {
+        let [keys, values] = self.shape.places(self.layer, span.sequence, head);
         // SAFETY: distinct heads are distinct places; the rest is the caller's promise.
         unsafe { (self.keys.view(keys.0, keys.1), self.values.view(values.0, values.1)) }
     }
 
     fn store(&self, span: Span, head: usize) {
         let (d, capacity) = (self.shape.head_dim, self.shape.padded_capacity());
-        let [keys, values] = self.places(span, head);
+        let [keys, values] = self.shape.places(self.layer, span.sequence, head);
         // SAFETY: each (span, head) is stored by one thread, spans have distinct sequences
         // (`check`), and only the storing thread reads it before the team has met again.
         let (keys, values) =
@@ -277,13 +170,11 @@ impl Job<'_> {
         for i in 0..span.rows {
             let position = span.start + i;
             let value = self.input(span.row + i, 2, head);
-            for (part, panel) in value.chunks(PANEL).zip(values.chunks_exact_mut(capacity * PANEL)) {
-                panel[position * PANEL..][..part.len()].copy_from_slice(part);
+            for (part, panel) in value.chunks(PANEL).zip(values.chunks_exact_mut(capacity * W::WORDS)) {
+                W::put_row(self.table, &mut panel[position * W::WORDS..][..W::WORDS], part);
             }
-            let panel = &mut keys[position / PANEL * d * PANEL..][..d * PANEL];
-            for (slot, &k) in panel.chunks_exact_mut(PANEL).zip(self.input(span.row + i, 1, head)) {
-                slot[position % PANEL] = k;
-            }
+            let panel = &mut keys[position / PANEL * d * W::WORDS..][..d * W::WORDS];
+            W::put_column(panel, position % PANEL, self.input(span.row + i, 1, head));
         }
     }
 
@@ -306,19 +197,17 @@ impl Job<'_> {
         for (q, x) in query.iter_mut().zip(self.input(span.row, 0, head)) {
             *q = x * self.scale;
         }
-        for (panel, out) in
-            keys.chunks_exact(d * PANEL).zip(scores.chunks_exact_mut(PANEL)).take(len.div_ceil(PANEL))
-        {
-            let t = Tile { a: query, lda: 1, b: panel, ldb: PANEL, k: d, rows: 1 };
-            (self.table.tile)(t, out, PANEL);
+        let tile = W::tile(self.table);
+        let panels = keys.chunks_exact(d * W::WORDS).take(len.div_ceil(PANEL));
+        for (panel, out) in panels.zip(scores.chunks_exact_mut(PANEL)) {
+            tile(Tile { a: query, lda: 1, b: panel, ldb: W::WORDS, k: d, rows: 1 }, out, PANEL);
         }
         let scores = &mut scores[..len];
         (self.table.softmax)(scores);
         let out = self.output(span.row, head);
         let mut sums = [0.0; PANEL];
-        for (out, b) in out.chunks_mut(PANEL).zip(values.chunks_exact(capacity * PANEL)) {
-            let t = Tile { a: scores, lda: 1, b, ldb: PANEL, k: len, rows: 1 };
-            (self.table.tile)(t, &mut sums, PANEL);
+        for (out, b) in out.chunks_mut(PANEL).zip(values.chunks_exact(capacity * W::WORDS)) {
+            tile(Tile { a: scores, lda: 1, b, ldb: W::WORDS, k: len, rows: 1 }, &mut sums, PANEL);
             out.copy_from_slice(&sums[..out.len()]);
         }
     }
@@ -332,7 +221,7 @@ impl Job<'_> {
         // SAFETY: the team has met since these keys and values were stored; all threads only read.
         let (keys, values) = unsafe { self.stored(span, head) };
         let scores = &mut scratch.rows[..len.next_multiple_of(PANEL) * PANEL];
-        let queries = &mut scratch.packed[..d * PANEL];
+        let (queries, panel) = scratch.packed[..2 * d * PANEL].split_at_mut(d * PANEL);
         queries.fill(0.0);
         for i in 0..rows {
             let input = self.input(span.row + first + i, 0, head);
@@ -340,7 +229,7 @@ impl Job<'_> {
                 column[i] = x * self.scale;
             }
         }
-        self.transposed_scores(keys, queries, scores);
+        self.transposed_scores(keys, queries, panel, scores);
         let scores = &mut scores[..len * PANEL];
         // Causality: query i must not see the keys after its own.
         for (key, row) in scores[position * PANEL..].chunks_exact_mut(PANEL).enumerate() {
@@ -351,11 +240,12 @@ impl Job<'_> {
         self.weighted_values(span, head, first, rows, scores, values, &sums);
     }
 
-    /// `scores[key][query] = sum_d keys[d][key] queries[d][query]`.
-    fn transposed_scores(&self, keys: &[f32], queries: &[f32], scores: &mut [f32]) {
+    /// `scores[key][query] = sum_d keys[d][key] queries[d][query]`; `wide` has room for a panel of keys.
+    fn transposed_scores(&self, keys: &[W], queries: &[f32], wide: &mut [f32], scores: &mut [f32]) {
         let d = self.shape.head_dim;
         let tiles = PANEL.div_ceil(self.table.rows);
-        for (panel, out) in keys.chunks_exact(d * PANEL).zip(scores.chunks_exact_mut(PANEL * PANEL)) {
+        for (panel, out) in keys.chunks_exact(d * W::WORDS).zip(scores.chunks_exact_mut(PANEL * PANEL)) {
+            let panel = W::floats(self.table, panel, wide);
             for tile in 0..tiles {
                 let part = piece(PANEL, tiles, tile);
                 let (a, rows) = (&panel[part.start..], part.len());
@@ -374,20 +264,20 @@ impl Job<'_> {
         first: usize,
         rows: usize,
         scores: &[f32],
-        values: &[f32],
+        values: &[W],
         sums: &[f32; PANEL],
     ) {
         let capacity = self.shape.padded_capacity();
         let tiles = rows.div_ceil(self.table.rows);
         let mut c = [0.0; MAX_ROWS * PANEL];
-        for (p, b) in values.chunks_exact(capacity * PANEL).enumerate() {
+        for (p, b) in values.chunks_exact(capacity * W::WORDS).enumerate() {
             for tile in 0..tiles {
                 let part = piece(rows, tiles, tile);
                 // Keys after the tile's last query weigh nothing.
                 let k = span.start + first + part.end;
                 let a = &scores[part.start..];
-                let t = Tile { a, lda: PANEL, b, ldb: PANEL, k, rows: part.len() };
-                (self.table.tile)(t, &mut c, PANEL);
+                let t = Tile { a, lda: PANEL, b, ldb: W::WORDS, k, rows: part.len() };
+                W::tile(self.table)(t, &mut c, PANEL);
                 for (i, row) in part.clone().zip(c.chunks_exact(PANEL)) {
                     let out = self.output(span.row + first + i, head);
                     let width = PANEL.min(out.len() - p * PANEL);

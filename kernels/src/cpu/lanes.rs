@@ -185,6 +185,24 @@ pub(super) unsafe fn softmax_columns<V: Lanes>(x: &mut [f32], sums: &mut [f32; P
     }
 }
 
+/// Not the portable loop compiled again: for AVX-512 that came out more than ten times slower.
+#[inline(always)]
+pub(super) unsafe fn widen<V: Lanes>(words: &[u32], rows: &mut [f32]) {
+    const HALF: usize = PANEL / 2;
+    assert_eq!(words.len() * 2, rows.len());
+    for (words, row) in words.chunks_exact(HALF).zip(rows.chunks_exact_mut(PANEL)) {
+        for j in (0..HALF).step_by(V::N) {
+            // SAFETY: N divides 16, so register j of words ends within the 16 of the row and both
+            // halves of it within the 32 floats; the CPU is the caller's promise.
+            unsafe {
+                let [low, high] = V::widen(words.as_ptr().add(j));
+                low.store(row.as_mut_ptr().add(j));
+                high.store(row.as_mut_ptr().add(HALF + j));
+            }
+        }
+    }
+}
+
 #[inline(always)]
 pub(super) unsafe fn argmax<V: Lanes>(x: &[f32]) -> usize {
     // SAFETY: the CPU is the caller's promise.
@@ -215,6 +233,7 @@ macro_rules! table {
             tile: tile_entry!($features, $rows, $tile, f32),
             tile_bf16: tile_entry!($features, $rows, $tile, u32),
     narrow: recompiled!($features, portable::narrow, (rows: &[f32], words: &mut [u32])),
+    widen: entry!($lanes, $features, widen(words: &[u32], rows: &mut [f32])),
     finish: recompiled!($features, portable::finish,
                 (sums: &[f32], scale: f32, bias: &[f32], keep: bool, y: &mut [f32])),
     add: recompiled!($features, portable::add, (y: &mut [f32], x: &[f32])),

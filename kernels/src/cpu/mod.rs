@@ -11,6 +11,7 @@ mod embed;
 pub mod engine;
 pub mod integers;
 pub mod isa;
+pub mod kv;
 pub mod linear;
 pub mod pack;
 pub mod pool;

@@ -14,6 +14,7 @@ pub static TABLE: Table = Table {
     tile,
     tile_bf16,
     narrow,
+    widen,
     finish,
     gelu,
     add,

@@ -58,6 +58,9 @@ impl<W: Word> Tile<'_, W> {
     }
 }
 
+/// A tile product into `c`, whose rows are `ldc` apart.
+pub type Kernel<W> = fn(tile: Tile<'_, W>, c: &mut [f32], ldc: usize);
+
 /// `(x, gain, bias, eps, out)`, four slices of one length.
 pub type LayerNorm = fn(x: &[f32], gain: &[f32], bias: &[f32], eps: f32, out: &mut [f32]);
 
@@ -66,12 +69,14 @@ pub struct Table {
     /// Most rows `tile` and `tile_bf16` take at once.
     pub rows: usize,
     /// The tile product into `c` (row stride `ldc`), overwriting 32 columns of `rows` rows.
-    pub tile: fn(tile: Tile<'_>, c: &mut [f32], ldc: usize),
+    pub tile: Kernel<f32>,
     /// The same with B in bf16.
-    pub tile_bf16: fn(tile: Tile<'_, u32>, c: &mut [f32], ldc: usize),
+    pub tile_bf16: Kernel<u32>,
     /// Rows of 32 floats to rows of 16 words of bf16 pairs, each value to the nearest (of two equally
     /// near the even one; NaN stays NaN).
     pub narrow: fn(rows: &[f32], words: &mut [u32]),
+    /// Rows of 16 such words back to rows of 32 floats, exactly.
+    pub widen: fn(words: &[u32], rows: &mut [f32]),
     /// `x = gelu_new(x) = x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))`.
     pub gelu: fn(x: &mut [f32]),
     /// `y = scale sums + bias`, or that added to `y` where `keep` says so; up to 32 columns, `sums`

@@ -1,4 +1,5 @@
-//! What a lower precision costs in answers: two models over one text, position by position.
+//! What a lower precision of weights or cache costs in answers: two models over one text, position by
+//! position.
 //!
 //! Both read the same tokens (teacher forcing), so an early difference does not spoil the comparison
 //! of what follows it, as it would in two texts generated side by side. At a position let `z [V]` be

@@ -24,7 +24,6 @@ use super::choose::Chooser;
 use super::lookup::propose;
 use super::slots::{Promise, Slots};
 use super::{GenerateError, GenerateOptions, Generated, Strategy};
-use crate::Cache;
 use crate::model::{CHUNK, Gpt2, NewTokens, Want};
 
 /// How a [`Scheduler`] works.
@@ -96,7 +95,7 @@ impl<'m> Scheduler<'m> {
     /// A scheduler with memory for its slots and no requests.
     ///
     /// # Errors
-    /// As [`Cache::new`], and `BadSampling` for a `chunk` of 0.
+    /// As [`Gpt2::cache`], and `BadSampling` for a `chunk` of 0.
     pub fn new(model: &'m Gpt2, options: &SchedulerOptions) -> Result<Scheduler<'m>, GenerateError> {
         if options.chunk == 0 {
             return Err(GenerateError::option("chunk", 0, "let a step take at least one prompt token"));
@@ -104,7 +103,7 @@ impl<'m> Scheduler<'m> {
         Ok(Scheduler {
             model,
             chunk: options.chunk,
-            slots: Slots::new(Cache::new(model.config(), options.slots, options.capacity)?),
+            slots: Slots::new(model.cache(options.slots, options.capacity)?),
             queue: VecDeque::new(),
             running: Vec::with_capacity(options.slots),
             finished: VecDeque::new(),

@@ -17,9 +17,9 @@ impl<'m> Stepper<'m> {
     /// Memory for `batch` sequences of up to `capacity` positions.
     ///
     /// # Errors
-    /// As [`Cache::new`].
+    /// As [`Gpt2::cache`].
     pub fn new(model: &'m Gpt2, batch: usize, capacity: usize) -> Result<Stepper<'m>, GenerateError> {
-        let cache = Cache::new(model.config(), batch, capacity)?;
+        let cache = model.cache(batch, capacity)?;
         Ok(Stepper { model, cache, tokens: Vec::with_capacity(batch) })
     }
 

@@ -5,7 +5,6 @@ use std::ops::ControlFlow;
 
 use super::choose::Chooser;
 use super::{GenerateError, GenerateOptions, Generated};
-use crate::Cache;
 use crate::model::Gpt2;
 
 /// [`Gpt2::generate`] with `use_cache` off, of a checked request.
@@ -16,7 +15,7 @@ pub(super) fn generate(
     on_token: &mut impl FnMut(usize, u32, f32) -> ControlFlow<()>,
 ) -> Result<Vec<Generated>, GenerateError> {
     let longest = prompts.iter().map(|prompt| prompt.len()).max().unwrap_or(0);
-    let mut cache = Cache::new(model.config(), prompts.len(), longest + options.max_new_tokens)?;
+    let mut cache = model.cache(prompts.len(), longest + options.max_new_tokens)?;
     let mut chooser = Chooser::default();
     let mut texts: Vec<Vec<u32>> = prompts.iter().map(|prompt| prompt.to_vec()).collect();
     let mut results = vec![Generated::default(); prompts.len()];

@@ -108,7 +108,7 @@ impl Gpt2 {
     /// # Errors
     /// As [`Gpt2::extend`].
     pub fn logits_all(&self, tokens: &[u32]) -> Result<Vec<f32>, GenerateError> {
-        let mut cache = Cache::new(&self.config, 1, tokens.len().clamp(1, self.config.n_positions))?;
+        let mut cache = self.cache(1, tokens.len().clamp(1, self.config.n_positions))?;
         let part = std::iter::once(NewTokens { sequence: 0, tokens, want: Want::All });
         let (rows, wanted) = self.check_parts(&cache, part.clone())?;
         cache.work.fit(&self.config, rows.min(CHUNK), wanted);

@@ -10,10 +10,10 @@ pub use forward::{NewTokens, Want};
 
 use std::borrow::Cow;
 
-use kernels::{Cpu, Isa, Linear, Packed, Precision};
+use kernels::{Cpu, Isa, KvPrecision, Linear, Packed, Precision};
 
 use crate::generate::GenerateError;
-use crate::{Checkpoint, Config, Error};
+use crate::{Cache, Checkpoint, Config, Error};
 
 /// How a model runs.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,9 +23,12 @@ pub struct Options {
     /// Instruction set; `None` takes the fastest this CPU has.
     pub isa: Option<Isa>,
     /// Number format of the weight matrices and of the products with them. Layer norms, biases,
-    /// positions, attention and the residual stream stay f32. A checkpoint of any readable type is
+    /// positions, scores and the residual stream stay f32. A checkpoint of any readable type is
     /// brought to it while it is loaded, one tensor at a time.
     pub precision: Precision,
+    /// Number format of the keys and values that texts leave in the caches made for this model. Bf16
+    /// halves a cache's memory, and what a step reads of it.
+    pub cache: KvPrecision,
     /// "Resonance feedback": a constant by which every attention score is multiplied before the
     /// softmax, as a temperature of 1/theta_hat on attention. It is no more than that. `None`, and
     /// `Some(1.0)`, leave the model as it was trained.
@@ -35,7 +38,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Options {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        Options { threads, isa: None, precision: Precision::F32, theta_hat: None }
+        Options { threads, isa: None, precision: Precision::F32, cache: KvPrecision::F32, theta_hat: None }
     }
 }
 
@@ -45,6 +48,7 @@ pub struct Gpt2 {
     config: Config,
     cpu: Cpu,
     precision: Precision,
+    cache: KvPrecision,
     theta_hat: f32,
     /// Token table `[V, C]`, packed as `[C, V]`: the embedding, and the head when tied.
     tokens: Linear,
@@ -130,8 +134,8 @@ impl Gpt2 {
         let norm = source.norm("ln_f", c)?;
         let head =
             if config.tie_word_embeddings { None } else { Some(source.head("lm_head.weight", v, c)?) };
-        let (config, precision) = (config.clone(), options.precision);
-        Ok(Gpt2 { config, cpu, precision, theta_hat, tokens, positions, blocks, norm, head })
+        let (config, precision, cache) = (config.clone(), options.precision, options.cache);
+        Ok(Gpt2 { config, cpu, precision, cache, theta_hat, tokens, positions, blocks, norm, head })
     }
 
     /// The model's shape.
@@ -139,11 +143,23 @@ impl Gpt2 {
         &self.config
     }
 
-    /// What is running, for a record: precision, the path its products take, threads, and `theta_hat`
-    /// when it is not 1, such as `f32 avx512 threads=2` or `int8 avx512-vnni threads=2`.
+    /// An empty cache for `batch` sequences of `capacity` positions each, as [`Options::cache`] says.
+    ///
+    /// # Errors
+    /// As [`Cache::new`].
+    pub fn cache(&self, batch: usize, capacity: usize) -> Result<Cache, GenerateError> {
+        Cache::with_precision(&self.config, batch, capacity, self.cache)
+    }
+
+    /// What is running, for a record: precision, the path its products take, threads, and what is not
+    /// the default of cache and `theta_hat`, such as `f32 avx512 threads=2` or
+    /// `int8 avx512-vnni threads=2 cache=bf16`.
     pub fn identity(&self) -> String {
         let mut name =
             format!("{} {} threads={}", self.precision, self.cpu.path(self.precision), self.cpu.threads());
+        if self.cache != KvPrecision::F32 {
+            name.push_str(&format!(" cache={}", self.cache));
+        }
         if self.theta_hat != 1.0 {
             name.push_str(&format!(" theta_hat={}", self.theta_hat));
         }
@@ -153,6 +169,11 @@ impl Gpt2 {
     /// What the weight matrices are kept in.
     pub fn precision(&self) -> Precision {
         self.precision
+    }
+
+    /// What the caches made for it are kept in.
+    pub fn cache_precision(&self) -> KvPrecision {
+        self.cache
     }
 
     /// Bytes of weights one decode step reads at batch 1, scales included: the price of a token in

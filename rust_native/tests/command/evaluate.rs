@@ -41,6 +41,24 @@ fn every_lower_precision_is_evaluated_over_the_page_that_comes_with_it() {
 }
 
 #[test]
+fn a_cache_in_bf16_is_evaluated_alone_and_with_lower_precisions() {
+    let dir = tiny(300);
+    let base = ["evaluate", "--model", dir.path().to_str().unwrap(), "--cache", "bf16"];
+    let seen = lines(&[&base[..], &["--json"]].concat(), b"");
+    let names: Vec<&str> = seen.iter().filter_map(|line| line["precision"].as_str()).collect();
+    assert_eq!(names, ["f32", "bf16", "int8", "int4"]);
+    assert!(seen.iter().all(|line| line["cache"] == "bf16"));
+    let divergence = |line: &serde_json::Value| line["mean_divergence"].as_f64().unwrap();
+    assert!(divergence(&seen[0]) > 0.0);
+    let wide = lines(&["evaluate", "--model", base[2], "--precision", "f32", "--json"], b"");
+    assert_eq!((wide[0]["cache"].as_str(), divergence(&wide[0])), (Some("f32"), 0.0));
+    let output = gpt2(&[&base[..], &["--precision", "f32"]].concat(), b"");
+    let table = String::from_utf8(output.stdout).unwrap();
+    let row = table.lines().find(|line| line.starts_with("keys and values in"));
+    assert!(row.is_some_and(|row| row.ends_with(" bf16")), "{table}");
+}
+
+#[test]
 fn a_text_of_ones_own_or_ids_from_a_seed() {
     let dir = tiny(50257);
     let model = dir.path().to_str().unwrap();
@@ -87,6 +105,27 @@ fn an_unknown_precision_is_a_wrong_command_line_that_names_the_nearest() {
         for words in ["'int'", "f32, bf16, int8, int4", "a similar value exists"] {
             assert!(error.contains(words), "{words}: {error}");
         }
+    }
+}
+
+#[test]
+fn text_is_generated_with_a_cache_in_bf16() {
+    let dir = tiny(50257);
+    let base = ["generate", "--model", dir.path().to_str().unwrap(), "--max-new-tokens", "5", "Hello"];
+    let output = gpt2(&[&base[..], &["--cache", "bf16", "--num-beams", "2"]].concat(), b"");
+    let speed = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        output.status.success() && speed.contains("(f32 ") && speed.ends_with(" cache=bf16)\n"),
+        "{speed}"
+    );
+    for (wrong, words) in [
+        (&["--cache", "int8"][..], &["'int8'", "[possible values: f32, bf16]"][..]),
+        (&["--cache", "bf16", "--no-cache"], &["--cache", "--no-cache", "cannot be used with"]),
+    ] {
+        let output = gpt2(&[&base[..], wrong].concat(), b"");
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{error}");
+        assert!(words.iter().all(|word| error.contains(word)), "{error}");
     }
 }
 

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 
 use kernels::Isa;
-use rust_native::{Config, Error, Gpt2, Options, Precision};
+use rust_native::{Config, Error, Gpt2, KvPrecision, Options, Precision};
 
 /// A model's tensors by Hugging Face's names.
 pub struct Weights {
@@ -171,6 +171,11 @@ pub fn every_path() -> impl Iterator<Item = Options> {
 /// [`every_path`] in every precision.
 pub fn every_precision() -> impl Iterator<Item = Options> {
     every_path().flat_map(|path| Precision::ALL.map(|precision| Options { precision, ..path.clone() }))
+}
+
+/// [`every_path`] with caches in bf16.
+pub fn every_narrow_cache() -> impl Iterator<Item = Options> {
+    every_path().map(|path| Options { cache: KvPrecision::Bf16, ..path })
 }
 
 /// Each logit within 1e-4 of the row's largest magnitude.

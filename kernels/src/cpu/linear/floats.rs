@@ -13,7 +13,7 @@ use std::ops::Range;
 use super::super::engine::{Need, Scratch};
 use super::super::pack::PANEL;
 use super::super::pool::piece;
-use super::super::table::{MAX_ROWS, Tile, Word};
+use super::super::table::{Kernel, MAX_ROWS, Tile, Word};
 use super::Job;
 use crate::Precision;
 
@@ -23,9 +23,6 @@ const K_BLOCK: usize = 1024;
 
 /// One tile's sums.
 type Sums = [f32; MAX_ROWS * PANEL];
-
-/// A tile kernel over B in words `W`.
-type Kernel<W> = fn(tile: Tile<'_, W>, c: &mut [f32], ldc: usize);
 
 /// A block of rows, some of its inputs, and the panel they meet.
 struct Block<'a> {

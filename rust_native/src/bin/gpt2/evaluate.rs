@@ -1,14 +1,14 @@
-//! `gpt2 evaluate`: what a lower precision costs in answers.
+//! `gpt2 evaluate`: what a lower precision of weights or cache costs in answers.
 
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 
 use clap::Args;
 use rust_native::evaluate::{SAMPLE, evaluate, seeded_ids};
-use rust_native::{Checkpoint, EvaluateOptions, Evaluation, Gpt2, Precision, Special};
+use rust_native::{Checkpoint, EvaluateOptions, Evaluation, Gpt2, KvPrecision, Precision, Special};
 
 use crate::input;
-use crate::model::{ModelArguments, precision, tokenizer_of};
+use crate::model::{ModelArguments, cache, precision, tokenizer_of};
 
 /// Compare lower precisions with f32 on the same weights, position by position over one text.
 ///
@@ -19,9 +19,13 @@ use crate::model::{ModelArguments, precision, tokenizer_of};
 pub struct Evaluate {
     #[command(flatten)]
     model: ModelArguments,
-    /// Number format to compare with f32; may be repeated. Default: every lower one
+    /// Number format of the weights to compare with f32; may be repeated. Default: every lower one, and
+    /// f32 too where the cache is in bf16
     #[arg(long, value_parser = precision())]
     precision: Vec<Precision>,
+    /// Number format of the keys and values of what is compared; those it is compared with are f32
+    #[arg(long, value_parser = cache(), default_value = "f32")]
+    cache: KvPrecision,
     /// A UTF-8 text file, `-` for standard input. Default: a page of prose that comes with the command,
     /// or ids from a seed where the model's vocabulary is not known
     #[arg(long, value_name = "FILE")]
@@ -50,16 +54,20 @@ impl Evaluate {
         let checkpoint = Checkpoint::open(&self.model.folder()?)?;
         let (ids, text) = self.ids(&checkpoint)?;
         let how = EvaluateOptions { window: self.window, stride: self.stride };
-        let load = |precision| Gpt2::load(&checkpoint, &self.model.options(precision));
-        let reference = load(Precision::F32)?;
-        let asked = if self.precision.is_empty() { &Precision::ALL[1..] } else { self.precision.as_slice() };
+        let load = |precision, cache| Gpt2::load(&checkpoint, &self.model.options(precision, cache));
+        let reference = load(Precision::F32, KvPrecision::F32)?;
+        let asked = match self.cache {
+            _ if !self.precision.is_empty() => self.precision.as_slice(),
+            KvPrecision::F32 => &Precision::ALL[1..],
+            KvPrecision::Bf16 => &Precision::ALL,
+        };
         let mut columns = Vec::new();
         for &precision in asked {
             // Seconds a precision: said to whoever watches, and not to logs.
             if io::stderr().is_terminal() {
                 eprintln!("f32 and {precision} read {} tokens of {text}", ids.len());
             }
-            let model = load(precision)?;
+            let model = load(precision, self.cache)?;
             let seen = evaluate(&reference, &model, &ids, &how)?;
             let bytes_per_token = model.bytes_per_token();
             if self.json {
@@ -68,7 +76,7 @@ impl Evaluate {
             columns.push(Compared { precision, bytes_per_token, seen });
         }
         if !self.json {
-            io::stdout().lock().write_all(table(&reference, &columns).as_bytes())?;
+            io::stdout().lock().write_all(table(&reference, self.cache, &columns).as_bytes())?;
         }
         Ok(())
     }
@@ -100,6 +108,7 @@ impl Evaluate {
     fn line(&self, precision: Precision, bytes_per_token: usize, seen: &Evaluation) -> anyhow::Result<()> {
         let mut line = serde_json::to_value(seen)?;
         line["precision"] = precision.name().into();
+        line["cache"] = self.cache.name().into();
         line["bytes_per_token"] = bytes_per_token.into();
         writeln!(io::stdout(), "{line}")?;
         Ok(())
@@ -107,7 +116,7 @@ impl Evaluate {
 }
 
 /// One row a figure, one column a precision.
-fn table(reference: &Gpt2, columns: &[Compared]) -> String {
+fn table(reference: &Gpt2, cache: KvPrecision, columns: &[Compared]) -> String {
     let Some(first) = columns.first().map(|column| &column.seen) else { return String::new() };
     let mut text = format!(
         "{} tokens scored in windows of {}, one every {}\nf32: perplexity {:.3}, {:.1} MB of weights a token\n",
@@ -123,7 +132,8 @@ fn table(reference: &Gpt2, columns: &[Compared]) -> String {
         text.push('\n');
     };
     let or_none = |margin: Option<f64>| margin.map_or("none".into(), small);
-    row("", &|column| column.precision.name().into());
+    row("weights in", &|column| column.precision.name().into());
+    row("keys and values in", &|_| cache.name().into());
     row("perplexity", &|column| format!("{:.3}", column.seen.perplexity));
     row("same likeliest token, %", &|column| format!("{:.2}", 100.0 * column.seen.agreement));
     row("  least margin given up, logits", &|column| or_none(column.seen.smallest_margin));

@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use clap::Args;
 use rust_native::{
-    Checkpoint, Config, Finish, GenerateOptions, Generated, Gpt2, Lookup, Options, Precision, Sampling,
-    Strategy, Tokenizer,
+    Checkpoint, Config, Finish, GenerateOptions, Generated, Gpt2, KvPrecision, Lookup, Options, Precision,
+    Sampling, Strategy, Tokenizer,
 };
 
 use crate::input::{self, SpecialChoice};
-use crate::model::{ModelArguments, precision, tokenizer_of};
+use crate::model::{ModelArguments, cache, precision, tokenizer_of};
 
 /// Continue a prompt. Text streams to stdout, the speed goes to stderr at the end.
 #[derive(Args)]
@@ -31,6 +31,9 @@ pub struct Generate {
     /// Number format of the weights
     #[arg(long, value_parser = precision(), default_value = "f32")]
     precision: Precision,
+    /// Number format of the keys and values that the text leaves behind: bf16 takes half the memory
+    #[arg(long, value_parser = cache(), default_value = "f32", conflicts_with = "no_cache")]
+    cache: KvPrecision,
     /// New tokens at most; default: 64, or fewer where the context ends
     #[arg(long, value_name = "N")]
     max_new_tokens: Option<usize>,
@@ -79,7 +82,7 @@ impl Generate {
         let tokenizer = tokenizer_of(&dir, checkpoint.config())?;
         let prompt = self.prompt_ids(tokenizer.as_ref())?;
         let options = self.options(checkpoint.config(), tokenizer.as_ref(), prompt.len())?;
-        let how = Options { theta_hat: self.theta_hat, ..self.model.options(self.precision) };
+        let how = Options { theta_hat: self.theta_hat, ..self.model.options(self.precision, self.cache) };
         let model = Gpt2::load(&checkpoint, &how)?;
         let mut printer = Printer::new(tokenizer.as_ref(), self.json);
         let beams = matches!(options.strategy, Strategy::Beam { .. });

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::ensure;
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use rust_native::{Config, Options, Precision, Tokenizer, init};
+use rust_native::{Config, KvPrecision, Options, Precision, Tokenizer, init};
 
 use crate::progress::Progress;
 
@@ -33,8 +33,8 @@ impl ModelArguments {
     }
 
     /// How to run it.
-    pub fn options(&self, precision: Precision) -> Options {
-        let options = Options { precision, ..Options::default() };
+    pub fn options(&self, precision: Precision, cache: KvPrecision) -> Options {
+        let options = Options { precision, cache, ..Options::default() };
         Options { threads: self.threads.unwrap_or(options.threads), ..options }
     }
 }
@@ -43,6 +43,12 @@ impl ModelArguments {
 pub fn precision() -> impl TypedValueParser<Value = Precision> {
     PossibleValuesParser::new(Precision::ALL.map(Precision::name))
         .try_map(|name: String| name.parse::<Precision>())
+}
+
+/// Reads the name of a number format for keys and values.
+pub fn cache() -> impl TypedValueParser<Value = KvPrecision> {
+    PossibleValuesParser::new(KvPrecision::ALL.map(KvPrecision::name))
+        .try_map(|name: String| name.parse::<KvPrecision>())
 }
 
 /// The tokenizer of a model's folder; GPT-2's own where there is none but the size is GPT-2's.
