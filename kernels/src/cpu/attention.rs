@@ -182,8 +182,8 @@ impl Cpu {
         let queue = Queue::runs(pairs, threads);
         let (capacity, d) = (shape.padded_capacity(), shape.head_dim);
         if spans.iter().all(|span| span.rows == 1) {
-            self.run(Need { rows: capacity, packed: d, ..Need::default() }, |_, scratch| {
-                while let Some(taken) = queue.take() {
+            self.run(Need { rows: capacity, packed: d, ..Need::default() }, |thread, scratch| {
+                while let Some(taken) = queue.take(thread) {
                     for (span, head) in taken.map(of) {
                         job.store(span, head);
                         job.one_query(scratch, span, head);
@@ -192,8 +192,8 @@ impl Cpu {
             });
             return;
         }
-        self.run(Need::default(), |_, _| {
-            while let Some(taken) = queue.take() {
+        self.run(Need::default(), |thread, _| {
+            while let Some(taken) = queue.take(thread) {
                 for (span, head) in taken.map(of) {
                     job.store(span, head);
                 }
@@ -202,8 +202,8 @@ impl Cpu {
         // The blocks of a pair in reverse: the last sees the most keys, so short ones come at the end.
         let blocks = spans.iter().map(|span| span.rows.div_ceil(PANEL)).max().unwrap_or(0);
         let queue = Queue::single(pairs * blocks);
-        self.run(Need { rows: capacity * PANEL, packed: d * PANEL, ..Need::default() }, |_, scratch| {
-            while let Some(taken) = queue.take() {
+        self.run(Need { rows: capacity * PANEL, packed: d * PANEL, ..Need::default() }, |thread, scratch| {
+            while let Some(taken) = queue.take(thread) {
                 let (span, head) = of(taken.start / blocks);
                 let first = (blocks - 1 - taken.start % blocks) * PANEL;
                 if first < span.rows {
