@@ -35,7 +35,7 @@ pub use generate::{
     Finish, GenerateError, GenerateOptions, Generated, Lookup, RequestId, Scheduler, SchedulerOptions,
     Stepper, Strategy,
 };
-pub use kernels::Precision;
+pub use kernels::{Pinning, Precision};
 pub use model::{Gpt2, NewTokens, Options, Want};
 pub use sample::Sampling;
 
