@@ -4,6 +4,7 @@
 //! [`Cache`](crate::Cache). The forward pass is in `forward`.
 
 mod forward;
+mod jobs;
 
 pub(crate) use forward::CHUNK;
 pub use forward::{NewTokens, Want};
