@@ -8,6 +8,7 @@
 //! - [`model`]: the forward pass; [`cache`]: keys and values; [`generate`]: texts, token by token
 //!   ([`sample`] draws, `beam` searches).
 //! - [`mod@evaluate`]: what a lower precision costs in answers.
+//! - [`scaling`]: what a decode step would take on more cores.
 //!
 //! Invariant: this crate has never heard of benchmarks. It does not know who measures it, and its
 //! only tie to a numeric backend is the crate `kernels`.
@@ -24,6 +25,7 @@ pub mod init;
 mod json;
 pub mod model;
 pub mod sample;
+pub mod scaling;
 
 pub use bpe::{Encoder, Special, Tokenizer};
 pub use cache::Cache;
@@ -35,7 +37,7 @@ pub use generate::{
     Finish, GenerateError, GenerateOptions, Generated, Lookup, RequestId, Scheduler, SchedulerOptions,
     Stepper, Strategy,
 };
-pub use kernels::{KvPrecision, Precision};
+pub use kernels::{KvPrecision, Pinning, Precision};
 pub use model::{Gpt2, NewTokens, Options, Want};
 pub use sample::Sampling;
 

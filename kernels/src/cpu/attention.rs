@@ -70,8 +70,8 @@ impl Cpu {
         let queue = Queue::runs(pairs, threads);
         let (capacity, d) = (shape.padded_capacity(), shape.head_dim);
         if spans.iter().all(|span| span.rows == 1) {
-            self.run(Need { rows: capacity, packed: d, ..Need::default() }, |_, scratch| {
-                while let Some(taken) = queue.take() {
+            self.run(Need { rows: capacity, packed: d, ..Need::default() }, |thread, scratch| {
+                while let Some(taken) = queue.take(thread) {
                     for (span, head) in taken.map(of) {
                         job.store(span, head);
                         job.one_query(scratch, span, head);
@@ -80,8 +80,8 @@ impl Cpu {
             });
             return;
         }
-        self.run(Need::default(), |_, _| {
-            while let Some(taken) = queue.take() {
+        self.run(Need::default(), |thread, _| {
+            while let Some(taken) = queue.take(thread) {
                 for (span, head) in taken.map(of) {
                     job.store(span, head);
                 }
@@ -91,8 +91,9 @@ impl Cpu {
         let blocks = spans.iter().map(|span| span.rows.div_ceil(PANEL)).max().unwrap_or(0);
         let queue = Queue::single(pairs * blocks);
         // Queries and a panel of keys.
-        self.run(Need { rows: capacity * PANEL, packed: 2 * d * PANEL, ..Need::default() }, |_, scratch| {
-            while let Some(taken) = queue.take() {
+        let need = Need { rows: capacity * PANEL, packed: 2 * d * PANEL, ..Need::default() };
+        self.run(need, |thread, scratch| {
+            while let Some(taken) = queue.take(thread) {
                 let (span, head) = of(taken.start / blocks);
                 let first = (blocks - 1 - taken.start % blocks) * PANEL;
                 if first < span.rows {

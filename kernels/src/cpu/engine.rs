@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::integers::Integers;
 use super::isa::Isa;
-use super::pool::Team;
+use super::pool::{PinError, Pinning, Team};
 use super::table::Table;
 use crate::{Buffer, Precision};
 
@@ -21,6 +21,8 @@ pub enum CpuError {
     },
     /// The system refused a thread.
     NoThread(std::io::Error),
+    /// Threads were not held to CPUs.
+    NotPinned(PinError),
 }
 
 impl std::fmt::Display for CpuError {
@@ -32,6 +34,7 @@ impl std::fmt::Display for CpuError {
             CpuError::NoThread(_) => {
                 f.write_str("the system refused a thread; ask for fewer or raise its limit")
             }
+            CpuError::NotPinned(cause) => cause.fmt(f),
         }
     }
 }
@@ -40,7 +43,7 @@ impl std::error::Error for CpuError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             CpuError::NoThread(cause) => Some(cause),
-            CpuError::NoIsa { .. } => None,
+            CpuError::NoIsa { .. } | CpuError::NotPinned(_) => None,
         }
     }
 }
@@ -51,14 +54,17 @@ pub struct Cpu {
     table: &'static Table,
     integers: &'static Integers,
     team: Team,
+    pinning: Pinning,
     scratch: Vec<Mutex<Scratch>>,
     /// What every thread's scratch holds at least, in the order of `Need::sizes`.
     reserved: [AtomicUsize; 4],
 }
 
 /// One thread's working memory; it grows to the largest operation and stays. What registers are
-/// loaded from lies on cache lines: a load across two costs both.
+/// loaded from lies on cache lines: a load across two costs both. So does the scratch itself: its
+/// lock is taken in every job, and two on one line would pass it to and fro.
 #[derive(Default)]
+#[repr(align(64))]
 pub(crate) struct Scratch {
     /// Rows made ready for a product: normalised rows, attention scores, or weights on their way
     /// to another precision.
@@ -92,13 +98,21 @@ impl Cpu {
     /// # Errors
     /// When this CPU lacks `isa`, or the system refuses a thread.
     pub fn new(threads: usize, isa: Option<Isa>) -> Result<Cpu, CpuError> {
+        Cpu::with(threads, isa, Pinning::None)
+    }
+
+    /// As [`Cpu::new`], with threads held to CPUs as `pinning` says.
+    ///
+    /// # Errors
+    /// As [`Cpu::new`] and [`Team::with`].
+    pub fn with(threads: usize, isa: Option<Isa>, pinning: Pinning) -> Result<Cpu, CpuError> {
         let best = Isa::best();
         let isa = isa.unwrap_or(best);
         let table = isa.table().ok_or(CpuError::NoIsa { asked: isa, best })?;
-        let team = Team::new(threads).map_err(CpuError::NoThread)?;
+        let team = Team::with(threads, pinning)?;
         let scratch = (0..team.size()).map(|_| Mutex::default()).collect();
         let integers = Integers::of(isa);
-        Ok(Cpu { isa, table, integers, team, scratch, reserved: Default::default() })
+        Ok(Cpu { isa, table, integers, team, pinning, scratch, reserved: Default::default() })
     }
 
     /// The instruction set in use.
@@ -109,6 +123,11 @@ impl Cpu {
     /// The number of threads in use.
     pub fn threads(&self) -> usize {
         self.team.size()
+    }
+
+    /// Which of them are held to CPUs.
+    pub fn pinning(&self) -> Pinning {
+        self.pinning
     }
 
     /// The single-threaded kernels in use.

@@ -92,13 +92,13 @@ impl Packed {
             packed.round(cpu, fill);
             return packed;
         }
-        let (out, queue) = (Shared::new(&mut packed.data), Queue::single(panels.div_ceil(GROUP)));
-        cpu.run(Need::default(), |_, _| {
-            while let Some(taken) = queue.take() {
-                let first = taken.start * GROUP;
-                let len = GROUP.min(panels - first) * stride;
-                // SAFETY: each group is taken once.
-                fill(first, unsafe { out.part(first * stride, len) });
+        // By the ranges that a product with few rows reads them by, see `queue`.
+        let queue = Queue::groups(panels, cpu.threads(), GROUP);
+        let out = Shared::new(&mut packed.data);
+        cpu.run(Need::default(), |thread, _| {
+            while let Some(taken) = queue.take(thread) {
+                // SAFETY: each panel is taken once.
+                fill(taken.start, unsafe { out.part(taken.start * stride, taken.len() * stride) });
             }
         });
         packed
@@ -115,18 +115,17 @@ impl Packed {
         };
         let padded = !self.n.is_multiple_of(PANEL);
         let group = (STAGED / wide).clamp(1, GROUP);
-        let (out, queue) = (Shared::new(self.data.words_mut()), Queue::single(panels.div_ceil(group)));
-        cpu.run(Need { rows: group * wide, ..Need::default() }, |_, scratch| {
-            while let Some(taken) = queue.take() {
-                let first = taken.start * group;
-                let count = group.min(panels - first);
-                let staged = &mut scratch.rows[..count * wide];
-                if padded && first + count == panels {
+        let queue = Queue::groups(panels, cpu.threads(), group);
+        let out = Shared::new(self.data.words_mut());
+        cpu.run(Need { rows: group * wide, ..Need::default() }, |thread, scratch| {
+            while let Some(taken) = queue.take(thread) {
+                let staged = &mut scratch.rows[..taken.len() * wide];
+                if padded && taken.end == panels {
                     staged.fill(0.0);
                 }
-                fill(first, staged);
-                for (panel, rows) in (first..).zip(staged.chunks_exact(wide)) {
-                    // SAFETY: each group is taken once, and its panels are distinct.
+                fill(taken.start, staged);
+                for (panel, rows) in taken.zip(staged.chunks_exact(wide)) {
+                    // SAFETY: each panel is taken once.
                     encode(rows, unsafe { out.part(panel * stride, stride) });
                 }
             }

@@ -4,13 +4,14 @@
 //! [`Cache`](crate::Cache). The forward pass is in `forward`.
 
 mod forward;
+mod jobs;
 
 pub(crate) use forward::CHUNK;
 pub use forward::{NewTokens, Want};
 
 use std::borrow::Cow;
 
-use kernels::{Cpu, Isa, KvPrecision, Linear, Packed, Precision};
+use kernels::{Cpu, Isa, KvPrecision, Linear, Packed, Pinning, Precision};
 
 use crate::generate::GenerateError;
 use crate::{Cache, Checkpoint, Config, Error};
@@ -33,12 +34,21 @@ pub struct Options {
     /// softmax, as a temperature of 1/theta_hat on attention. It is no more than that. `None`, and
     /// `Some(1.0)`, leave the model as it was trained.
     pub theta_hat: Option<f32>,
+    /// Which threads are held to one CPU each, from the load on.
+    pub pinning: Pinning,
 }
 
 impl Default for Options {
     fn default() -> Options {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        Options { threads, isa: None, precision: Precision::F32, cache: KvPrecision::F32, theta_hat: None }
+        Options {
+            threads,
+            isa: None,
+            precision: Precision::F32,
+            cache: KvPrecision::F32,
+            theta_hat: None,
+            pinning: Pinning::None,
+        }
     }
 }
 
@@ -101,7 +111,7 @@ impl Gpt2 {
     ///
     /// # Errors
     /// An impossible `config`, the source's own error, `BadSampling` for a `theta_hat` that is not
-    /// finite, or the machine's refusal of the threads or the instruction set.
+    /// finite, or the machine's refusal of the threads, their pinning or the instruction set.
     pub fn from_tensors<'a, E: From<GenerateError> + From<Error>>(
         config: &Config,
         options: &Options,
@@ -113,7 +123,7 @@ impl Gpt2 {
             let remedy = "use a finite factor; 1 changes nothing";
             return Err(GenerateError::option("theta_hat", theta_hat, remedy).into());
         }
-        let cpu = Cpu::new(options.threads, options.isa).map_err(GenerateError::from)?;
+        let cpu = Cpu::with(options.threads, options.isa, options.pinning).map_err(GenerateError::from)?;
         let mut source = Source { cpu: &cpu, precision: options.precision, tensor, prefix: String::new() };
         let (c, f, v) = (config.n_embd, config.n_inner, config.vocab_size);
         let tokens = source.head("wte.weight", v, c)?;
@@ -151,12 +161,15 @@ impl Gpt2 {
         Cache::with_precision(&self.config, batch, capacity, self.cache)
     }
 
-    /// What is running, for a record: precision, the path its products take, threads, and what is not
-    /// the default of cache and `theta_hat`, such as `f32 avx512 threads=2` or
+    /// What is running, for a record: precision, the path its products take, threads, whether they are
+    /// pinned, and what is not the default of cache and `theta_hat`, such as `f32 avx512 threads=2` or
     /// `int8 avx512-vnni threads=2 cache=bf16`.
     pub fn identity(&self) -> String {
         let mut name =
             format!("{} {} threads={}", self.precision, self.cpu.path(self.precision), self.cpu.threads());
+        if self.cpu.pinning() != Pinning::None {
+            name.push_str(" pinned");
+        }
         if self.cache != KvPrecision::F32 {
             name.push_str(&format!(" cache={}", self.cache));
         }

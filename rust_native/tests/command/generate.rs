@@ -94,6 +94,28 @@ fn drawing_is_seeded_and_beams_search() {
 }
 
 #[test]
+fn pinned_threads_write_the_same_text() {
+    let dir = tiny(50257);
+    let model = dir.path().to_str().unwrap();
+    let base = ["generate", "--model", model, "--max-new-tokens", "5", "--threads", "1", "Once"];
+    let pinned = [&base[..], &["--pin"]].concat();
+    if cfg!(not(target_os = "linux")) {
+        eprintln!("skipped: threads can be pinned on Linux only");
+        fails(&pinned, b"", &["on Linux only"]);
+        return;
+    }
+    let output = gpt2(&pinned, b"");
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success() && said.contains("threads=1 pinned"), "{said}");
+    prints(&base, b"", &output.stdout);
+    fails(
+        &[&pinned[..6], &["5000", "--pin", "x"]].concat(),
+        b"",
+        &["5000 threads cannot be pinned", "allowed"],
+    );
+}
+
+#[test]
 fn generate_without_a_vocabulary_prints_ids() {
     let dir = tiny(300);
     let model = dir.path().to_str().unwrap();

@@ -5,6 +5,7 @@ mod evaluate;
 mod fetch;
 mod generate;
 mod readme;
+mod scaling;
 mod tokens;
 
 use std::io::Write;

@@ -93,8 +93,8 @@ impl Cpu {
         if m >= threads * ROWS_TO_SPLIT {
             let blocks = blocks.next_multiple_of(threads);
             let queue = Queue::single(blocks);
-            self.run(need, |_, scratch| {
-                while let Some(taken) = queue.take() {
+            self.run(need, |thread, scratch| {
+                while let Some(taken) = queue.take(thread) {
                     let rows = piece(m, blocks, taken.start);
                     let mut all = Some(0..w.weight.panels());
                     job.rows(scratch, rows, || all.take());
@@ -103,7 +103,9 @@ impl Cpu {
         } else {
             for block in 0..blocks {
                 let queue = Queue::runs(w.weight.panels(), threads);
-                self.run(need, |_, scratch| job.rows(scratch, piece(m, blocks, block), || queue.take()));
+                self.run(need, |thread, scratch| {
+                    job.rows(scratch, piece(m, blocks, block), || queue.take(thread));
+                });
             }
         }
     }

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use clap::Args;
 use rust_native::{
-    Checkpoint, Config, Finish, GenerateOptions, Generated, Gpt2, KvPrecision, Lookup, Options, Precision,
-    Sampling, Strategy, Tokenizer,
+    Checkpoint, Config, Finish, GenerateOptions, Generated, Gpt2, KvPrecision, Lookup, Options, Pinning,
+    Precision, Sampling, Strategy, Tokenizer,
 };
 
 use crate::input::{self, SpecialChoice};
@@ -34,6 +34,9 @@ pub struct Generate {
     /// Number format of the keys and values that the text leaves behind: bf16 takes half the memory
     #[arg(long, value_parser = cache(), default_value = "f32", conflicts_with = "no_cache")]
     cache: KvPrecision,
+    /// Hold each thread to a CPU of its own: steadier on a machine that nobody else uses
+    #[arg(long)]
+    pin: bool,
     /// New tokens at most; default: 64, or fewer where the context ends
     #[arg(long, value_name = "N")]
     max_new_tokens: Option<usize>,
@@ -82,7 +85,9 @@ impl Generate {
         let tokenizer = tokenizer_of(&dir, checkpoint.config())?;
         let prompt = self.prompt_ids(tokenizer.as_ref())?;
         let options = self.options(checkpoint.config(), tokenizer.as_ref(), prompt.len())?;
-        let how = Options { theta_hat: self.theta_hat, ..self.model.options(self.precision, self.cache) };
+        let pinning = if self.pin { Pinning::All } else { Pinning::None };
+        let how =
+            Options { theta_hat: self.theta_hat, pinning, ..self.model.options(self.precision, self.cache) };
         let model = Gpt2::load(&checkpoint, &how)?;
         let mut printer = Printer::new(tokenizer.as_ref(), self.json);
         let beams = matches!(options.strategy, Strategy::Beam { .. });

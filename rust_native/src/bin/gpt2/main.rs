@@ -15,6 +15,7 @@ mod init;
 mod input;
 mod model;
 mod progress;
+mod scaling;
 mod vocabulary;
 
 use std::io;
@@ -34,6 +35,7 @@ struct Command {
 enum Verb {
     Generate(Box<generate::Generate>),
     Evaluate(evaluate::Evaluate),
+    Scaling(scaling::Scaling),
     Encode(encode::Encode),
     Decode(decode::Decode),
     Init(init::Init),
@@ -46,6 +48,7 @@ fn main() -> ExitCode {
     let result = match Command::parse().verb {
         Verb::Generate(verb) => verb.run(),
         Verb::Evaluate(verb) => verb.run(),
+        Verb::Scaling(verb) => verb.run(),
         Verb::Encode(verb) => verb.run(),
         Verb::Decode(verb) => verb.run(),
         Verb::Init(verb) => verb.run(),

@@ -22,14 +22,9 @@ pub struct ModelArguments {
 }
 
 impl ModelArguments {
-    /// The folder; the default model is written where it is missing.
+    /// See [`folder`].
     pub fn folder(&self) -> anyhow::Result<PathBuf> {
-        if self.model != "default" {
-            return Ok(PathBuf::from(&self.model));
-        }
-        let cache = init::default::cache_dir()?;
-        let mut progress = Progress::new(format!("the default model into {}", cache.display()));
-        Ok(init::default::ensure(&cache, |done, total| progress.at(done, total))?)
+        folder(&self.model)
     }
 
     /// How to run it.
@@ -37,6 +32,16 @@ impl ModelArguments {
         let options = Options { precision, cache, ..Options::default() };
         Options { threads: self.threads.unwrap_or(options.threads), ..options }
     }
+}
+
+/// The folder that `--model` names; the default model is written where it is missing.
+pub fn folder(model: &str) -> anyhow::Result<PathBuf> {
+    if model != "default" {
+        return Ok(PathBuf::from(model));
+    }
+    let cache = init::default::cache_dir()?;
+    let mut progress = Progress::new(format!("the default model into {}", cache.display()));
+    Ok(init::default::ensure(&cache, |done, total| progress.at(done, total))?)
 }
 
 /// Reads a number format's name; clap answers an unknown one with the nearest.

@@ -10,71 +10,91 @@
 //! pieces of a job to whoever is there; each piece is computed the same way by anyone, so results
 //! do not depend on timing.
 //!
+//! What a meeting costs is cache lines that change hands. A worker at work writes to its own line
+//! alone, the caller to the one that says what to do; nobody counts down a common number, and no
+//! lock is taken unless somebody sleeps or panics. The caller looks at the workers one by one, which
+//! grows with their number; a tree would grow with its logarithm, and waits for a machine on which
+//! that can be seen.
+//!
 //! Invariant: `run` returns, or unwinds, only after every index has finished, and nobody touches
 //! its job afterwards.
 
+mod pin;
+mod queue;
+
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle, Thread};
 
 use super::denormals::Flushed;
+use super::engine::CpuError;
+
+pub use pin::{PinError, Pinning, allowed_cpus};
+pub(crate) use queue::{Queue, piece};
 
 /// Pauses before a waiting thread parks.
 const SPINS: u32 = 4_000;
 
-type Job = dyn Fn(usize) + Sync;
+/// A job on the caller's stack. Its true lifetime is that of the call of `run`, see [`Order`].
+type Job = &'static (dyn Fn(usize) + Sync);
 
 /// A fixed number of threads, the caller's among them.
 pub struct Team {
     shared: Arc<State>,
     workers: Vec<JoinHandle<()>>,
+    /// The maker's thread, where it is pinned.
+    _maker: Option<pin::Held>,
 }
 
 struct State {
-    /// Grows by one per job; the workers' signal to start.
-    epoch: AtomicUsize,
-    /// Workers that have started.
-    up: AtomicUsize,
-    /// Workers that have not finished the current job.
-    pending: AtomicUsize,
-    /// The current job and the thread that waits for it. Locked for one copy per worker.
-    order: Mutex<Option<Order>>,
-    /// Set while a job is running, so that a second or nested call does not wait on itself.
-    busy: AtomicBool,
-    /// The first panic of a worker.
-    panic: Mutex<Option<Box<dyn Any + Send>>>,
+    order: Order,
     /// One per worker.
     seats: Box<[Seat]>,
+    /// Workers that have started.
+    up: AtomicUsize,
+    /// Set while a job is running, so that a second or nested call does not wait on itself.
+    busy: AtomicBool,
+    /// Whether the caller is parked, or about to, and who it is.
+    waiting: AtomicBool,
+    caller: Mutex<Option<Thread>>,
+    /// The first failure of a worker: a panic of a job, or the refusal to be pinned.
+    panic: Mutex<Option<Box<dyn Any + Send>>>,
+    refused: Mutex<Option<PinError>>,
+}
+
+/// What all workers look at while they wait, and nothing else: whatever else were written on these
+/// lines would be fetched again by every one of them. 128 bytes, because lines come in pairs.
+#[repr(align(128))]
+struct Order {
+    /// Grows by one per job; the workers' signal to start.
+    epoch: AtomicUsize,
+    /// The job of this epoch. Read by those alone who have begun an index of it: `run` keeps the job
+    /// alive until they are done.
+    job: AtomicPtr<Job>,
     stop: AtomicBool,
 }
 
-/// What concerns one worker, on a cache line of its own.
+/// What concerns one worker, on lines of its own.
 #[derive(Default)]
-#[repr(align(64))]
+#[repr(align(128))]
 struct Seat {
     /// Parked, or about to.
     parked: AtomicBool,
     /// The latest epoch in which this worker's index has been begun, by it or by the caller.
     begun: AtomicUsize,
+    /// The latest epoch in which it has ended.
+    done: AtomicUsize,
 }
 
 impl Seat {
     /// Whether the one who asks, and nobody else, is to run this index in `epoch`.
     fn begin(&self, epoch: usize) -> bool {
-        self.begun.fetch_max(epoch, Ordering::AcqRel) < epoch
+        // Looking first spares the caller the exchange where a worker is on time.
+        self.begun.load(Ordering::Relaxed) < epoch && self.begun.fetch_max(epoch, Ordering::AcqRel) < epoch
     }
 }
-
-#[derive(Clone)]
-struct Order {
-    job: *const Job,
-    caller: Thread,
-}
-
-// SAFETY: the job is Sync, and `run` keeps it alive until every worker is done with it.
-unsafe impl Send for Order {}
 
 impl Team {
     /// A team of `size` threads: the caller of [`Team::run`] and `size - 1` workers. A size of 0
@@ -82,30 +102,53 @@ impl Team {
     ///
     /// # Errors
     /// When the system refuses a thread.
-    pub fn new(size: usize) -> std::io::Result<Team> {
+    pub fn new(size: usize) -> Result<Team, CpuError> {
+        Team::with(size, Pinning::None)
+    }
+
+    /// A team whose threads are held to CPUs as `pinning` says.
+    ///
+    /// # Errors
+    /// When the system refuses a thread, and where threads are to be pinned: there are more of them
+    /// than CPUs allowed, this is not Linux, or the system refuses.
+    pub fn with(size: usize, pinning: Pinning) -> Result<Team, CpuError> {
         let others = size.max(1) - 1;
+        let places = pinning.places(others + 1).map_err(CpuError::NotPinned)?;
         let shared = Arc::new(State {
-            epoch: AtomicUsize::new(0),
-            up: AtomicUsize::new(0),
-            pending: AtomicUsize::new(0),
-            order: Mutex::new(None),
-            busy: AtomicBool::new(false),
-            panic: Mutex::new(None),
+            order: Order {
+                epoch: AtomicUsize::new(0),
+                job: AtomicPtr::new(std::ptr::null_mut()),
+                stop: AtomicBool::new(false),
+            },
             seats: (0..others).map(|_| Seat::default()).collect(),
-            stop: AtomicBool::new(false),
+            up: AtomicUsize::new(0),
+            busy: AtomicBool::new(false),
+            waiting: AtomicBool::new(false),
+            caller: Mutex::new(None),
+            panic: Mutex::new(None),
+            refused: Mutex::new(None),
         });
         // Made first, so that a refused thread drops the team and ends those already started.
-        let mut team = Team { shared, workers: Vec::with_capacity(others) };
+        let mut team = Team { shared, workers: Vec::with_capacity(others), _maker: None };
         for worker in 0..others {
-            let (shared, maker) = (Arc::clone(&team.shared), thread::current());
-            let thread = thread::Builder::new().name(format!("kernels-{}", worker + 1)).spawn(move || {
+            let (shared, maker, place) = (Arc::clone(&team.shared), thread::current(), places[worker + 1]);
+            let thread = thread::Builder::new().name(format!("kernels-{}", worker + 1));
+            let body = move || {
+                if let Some(Err(error)) = place.map(pin::hold) {
+                    lock(&shared.refused).get_or_insert(error);
+                }
                 shared.up.fetch_add(1, Ordering::Release);
                 maker.unpark();
                 shared.work(worker);
-            })?;
-            team.workers.push(thread);
+            };
+            team.workers.push(thread.spawn(body).map_err(CpuError::NoThread)?);
         }
         wait(|| team.shared.up.load(Ordering::Acquire) == others);
+        if let Some(error) = lock(&team.shared.refused).take() {
+            return Err(CpuError::NotPinned(error));
+        }
+        // Last: threads inherit what their maker may use.
+        team._maker = places[0].map(pin::Held::this_thread).transpose().map_err(CpuError::NotPinned)?;
         Ok(team)
     }
 
@@ -127,16 +170,17 @@ impl Team {
             return;
         }
         let state = &*self.shared;
-        let epoch = state.start(&f, &self.workers);
+        let job: &(dyn Fn(usize) + Sync) = &f;
+        let epoch = state.start(&job, &self.workers);
         let mut panic = catch_unwind(AssertUnwindSafe(|| f(0))).err();
         for (worker, seat) in state.seats.iter().enumerate() {
             if seat.begin(epoch) {
                 let late = catch_unwind(AssertUnwindSafe(|| f(worker + 1))).err();
                 panic = panic.or(late);
-                state.pending.fetch_sub(1, Ordering::Relaxed);
+                seat.done.store(epoch, Ordering::Relaxed);
             }
         }
-        wait(|| state.pending.load(Ordering::Acquire) == 0);
+        state.wait_for_seats(epoch);
         let theirs = lock(&state.panic).take();
         state.busy.store(false, Ordering::Release);
         if let Some(payload) = panic.or(theirs) {
@@ -147,16 +191,12 @@ impl Team {
 
 impl State {
     /// Publishes a job; gives its epoch.
-    fn start<'a>(&self, f: &'a (dyn Fn(usize) + Sync + 'a), workers: &[JoinHandle<()>]) -> usize {
-        let job: *const (dyn Fn(usize) + Sync + 'a) = f;
-        // SAFETY: only the lifetime changes. `run` outlives the job: it waits for `pending` to
-        // reach zero before `f` can be dropped, and workers do not touch it after that.
-        let job: *const Job = unsafe { std::mem::transmute(job) };
-        *lock(&self.order) = Some(Order { job, caller: thread::current() });
-        self.pending.store(workers.len(), Ordering::Relaxed);
+    fn start(&self, job: &&(dyn Fn(usize) + Sync), workers: &[JoinHandle<()>]) -> usize {
+        // Published by the epoch.
+        self.order.job.store(std::ptr::from_ref(job).cast_mut().cast(), Ordering::Relaxed);
         // SeqCst pairs with the worker's store to `parked` before its last look at `epoch`: one
         // of the two sides sees the other, so no wake-up is lost.
-        let epoch = self.epoch.fetch_add(1, Ordering::SeqCst) + 1;
+        let epoch = self.order.epoch.fetch_add(1, Ordering::SeqCst) + 1;
         for (seat, worker) in self.seats.iter().zip(workers) {
             if seat.parked.load(Ordering::SeqCst) {
                 worker.thread().unpark();
@@ -167,48 +207,73 @@ impl State {
 
     fn work(&self, worker: usize) {
         let _flushed = Flushed::enter();
+        let seat = &self.seats[worker];
         let mut seen = 0;
         loop {
-            seen = self.wait_for_epoch(worker, seen);
-            if self.stop.load(Ordering::Acquire) {
+            seen = self.wait_for_epoch(seat, seen);
+            if self.order.stop.load(Ordering::Acquire) {
                 return;
             }
             // Winning this means that the caller is inside `run` of this very epoch and stays
-            // there until we subtract from `pending`: it could leave only by winning here itself.
-            if !self.seats[worker].begin(seen) {
+            // there until we say that we are done: it could leave only by winning here itself.
+            if !seat.begin(seen) {
                 continue;
             }
-            let order = lock(&self.order).clone().expect("an epoch begins with an order");
-            // SAFETY: the order is of this epoch and its job alive, see above.
-            let job = unsafe { &*order.job };
+            // SAFETY: the job is this epoch's, stored before the epoch that we have seen, and `run`
+            // keeps it alive until `done` is stored, see above.
+            let job = unsafe { *self.order.job.load(Ordering::Relaxed) };
             if let Err(payload) = catch_unwind(AssertUnwindSafe(|| job(worker + 1))) {
                 lock(&self.panic).get_or_insert(payload);
             }
-            if self.pending.fetch_sub(1, Ordering::AcqRel) == 1 {
-                order.caller.unpark();
+            // SeqCst pairs with the caller's store to `waiting` before its last look at `done`.
+            seat.done.store(seen, Ordering::SeqCst);
+            if self.waiting.load(Ordering::SeqCst) {
+                lock(&self.caller).as_ref().inspect(|caller| caller.unpark());
             }
         }
     }
 
     /// Waits for an epoch after `seen` and gives the newest.
-    fn wait_for_epoch(&self, worker: usize, seen: usize) -> usize {
+    fn wait_for_epoch(&self, seat: &Seat, seen: usize) -> usize {
         for _ in 0..SPINS {
-            let epoch = self.epoch.load(Ordering::Acquire);
+            let epoch = self.order.epoch.load(Ordering::Acquire);
             if epoch != seen {
                 return epoch;
             }
             std::hint::spin_loop();
         }
-        let parked = &self.seats[worker].parked;
-        parked.store(true, Ordering::SeqCst);
+        seat.parked.store(true, Ordering::SeqCst);
         loop {
-            let epoch = self.epoch.load(Ordering::SeqCst);
+            let epoch = self.order.epoch.load(Ordering::SeqCst);
             if epoch != seen {
-                parked.store(false, Ordering::Relaxed);
+                seat.parked.store(false, Ordering::Relaxed);
                 return epoch;
             }
             thread::park();
         }
+    }
+
+    /// Waits until every index of `epoch` has ended: spins, then parks.
+    fn wait_for_seats(&self, epoch: usize) {
+        let mut spins = SPINS;
+        for seat in &self.seats {
+            while seat.done.load(Ordering::Acquire) != epoch {
+                if spins == 0 {
+                    return self.park_until_done(epoch);
+                }
+                spins -= 1;
+                std::hint::spin_loop();
+            }
+        }
+    }
+
+    fn park_until_done(&self, epoch: usize) {
+        *lock(&self.caller) = Some(thread::current());
+        self.waiting.store(true, Ordering::SeqCst);
+        while !self.seats.iter().all(|seat| seat.done.load(Ordering::SeqCst) == epoch) {
+            thread::park();
+        }
+        self.waiting.store(false, Ordering::Relaxed);
     }
 }
 
@@ -232,55 +297,14 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 impl Drop for Team {
     fn drop(&mut self) {
-        self.shared.stop.store(true, Ordering::Release);
-        self.shared.epoch.fetch_add(1, Ordering::SeqCst);
+        self.shared.order.stop.store(true, Ordering::Release);
+        self.shared.order.epoch.fetch_add(1, Ordering::SeqCst);
         for worker in self.workers.drain(..) {
             worker.thread().unpark();
             // A worker catches every panic of a job, so there is none left to report here.
             let _ = worker.join();
         }
     }
-}
-
-/// The pieces `0..total` of a job, dealt out to whoever asks.
-pub(crate) struct Queue {
-    next: AtomicUsize,
-    total: usize,
-    /// A request takes one part in `share` of what is left.
-    share: usize,
-}
-
-impl Queue {
-    /// Runs of neighbouring pieces, long at first and single at the end, for `threads` threads.
-    pub(crate) fn runs(total: usize, threads: usize) -> Queue {
-        Queue { next: AtomicUsize::new(0), total, share: 2 * threads }
-    }
-
-    /// Pieces one at a time.
-    pub(crate) fn single(total: usize) -> Queue {
-        Queue { next: AtomicUsize::new(0), total, share: usize::MAX }
-    }
-
-    /// The next pieces, or `None` when all are taken.
-    pub(crate) fn take(&self) -> Option<std::ops::Range<usize>> {
-        let mut next = self.next.load(Ordering::Relaxed);
-        while next < self.total {
-            let end = next + ((self.total - next) / self.share).max(1);
-            // Relaxed: the pieces are disjoint, and the team's own join publishes their results.
-            match self.next.compare_exchange_weak(next, end, Ordering::Relaxed, Ordering::Relaxed) {
-                Ok(_) => return Some(next..end),
-                Err(moved) => next = moved,
-            }
-        }
-        None
-    }
-}
-
-/// The `index`-th of `parts` nearly equal, contiguous pieces of `0..total`.
-pub(crate) fn piece(total: usize, parts: usize, index: usize) -> std::ops::Range<usize> {
-    let (base, extra) = (total / parts, total % parts);
-    let start = index * base + index.min(extra);
-    start..start + base + usize::from(index < extra)
 }
 
 #[cfg(test)]
@@ -345,24 +369,6 @@ mod tests {
     }
 
     #[test]
-    fn a_queue_deals_every_piece_once() {
-        let team = Team::new(3).unwrap();
-        for total in [0, 1, 2, 7, 100] {
-            for queue in [Queue::single(total), Queue::runs(total, 3)] {
-                let taken: Vec<AtomicUsize> = (0..total).map(|_| AtomicUsize::new(0)).collect();
-                team.run(|_| {
-                    while let Some(pieces) = queue.take() {
-                        for piece in pieces {
-                            taken[piece].fetch_add(1, Ordering::Relaxed);
-                        }
-                    }
-                });
-                assert!(taken.into_iter().all(|count| count.into_inner() == 1));
-            }
-        }
-    }
-
-    #[test]
     fn an_idle_team_that_has_parked_wakes_again() {
         let team = Team::new(2).unwrap();
         let state = &*team.shared;
@@ -373,7 +379,8 @@ mod tests {
             // Index 0 holds the job open until the worker has taken its own index.
             team.run(|i| {
                 while i == 0
-                    && state.seats[0].begun.load(Ordering::Acquire) < state.epoch.load(Ordering::Acquire)
+                    && state.seats[0].begun.load(Ordering::Acquire)
+                        < state.order.epoch.load(Ordering::Acquire)
                 {
                     thread::yield_now();
                 }
@@ -382,12 +389,21 @@ mod tests {
     }
 
     #[test]
-    fn pieces_cover_the_whole_once() {
-        for total in 0..40 {
-            for parts in 1..7 {
-                let all: Vec<usize> = (0..parts).flat_map(|i| piece(total, parts, i)).collect();
-                assert_eq!(all, (0..total).collect::<Vec<_>>());
-            }
+    fn a_caller_that_has_parked_is_woken() {
+        let team = Team::new(3).unwrap();
+        for _ in 0..3 {
+            let slow = AtomicUsize::new(0);
+            team.run(|i| {
+                // The workers have begun before the caller looks, and end when it has given up spinning.
+                slow.fetch_add(1, Ordering::Relaxed);
+                while if i == 0 {
+                    slow.load(Ordering::Relaxed) < 3
+                } else {
+                    !team.shared.waiting.load(Ordering::SeqCst)
+                } {
+                    thread::yield_now();
+                }
+            });
         }
     }
 }
