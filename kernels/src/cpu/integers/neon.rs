@@ -6,6 +6,10 @@
 //! that takes from it. One pass over a row's activations for 16 columns costs a sixteenth of the
 //! multiply-adds. A weight of int4 is below 16 and signed as it stands.
 //!
+//! int4 meets four columns at a time: whatever their number, each needs every word of A anew, so it
+//! is rows that share what it takes to unpack nibbles. A panel's few KiB stay in the first-level cache
+//! while its eight parts pass; one row, which waits for memory, takes it in one pass.
+//!
 //! The intrinsics of both extensions are not stable in Rust 1.95; each is one instruction here.
 
 use std::arch::aarch64::*;
@@ -227,29 +231,28 @@ unsafe fn int8<const DOT: u8>(t: &WordTile<'_>, c: &mut [i32]) {
 /// W4's instruction set, and a tile that passed `WordTile::check_int4`.
 #[inline(always)]
 unsafe fn int4<const DOT: u8>(t: &WordTile<'_>, c: &mut [f32]) {
-    macro_rules! halves {
+    macro_rules! eighths {
         ($($m:literal),*) => {
-            // SAFETY: exactly the caller's promises; both parts lie within the 32 columns.
+            // SAFETY: exactly the caller's promises; all parts lie within the 32 columns.
             unsafe {
                 match t.rows {
                     1 => vector::int4::<W4<DOT>, 1, 8>(t, 0, c),
-                    2 => vector::int4::<W4<DOT>, 2, 8>(t, 0, c),
-                    $($m => for part in [0, 1] {
-                        vector::int4::<W4<DOT>, $m, 4>(t, part, c);
+                    $($m => for part in 0..8 {
+                        vector::int4::<W4<DOT>, $m, 1>(t, part, c);
                     },)*
                     rows => unreachable!("a checked tile of {rows} rows"),
                 }
             }
         };
     }
-    halves!(3, 4);
+    eighths!(2, 3, 4, 5, 6, 7, 8);
 }
 
 /// NEON's own instructions.
 pub(super) mod plain {
     use super::*;
 
-    integers!(Neon, "neon", "neon", 6 int8::<PLAIN>, 4 int4::<PLAIN>);
+    integers!(Neon, "neon", "neon", 6 int8::<PLAIN>, 8 int4::<PLAIN>);
 }
 
 /// With signed dot products.
@@ -267,7 +270,7 @@ pub(super) mod dotprod {
         }
     }
 
-    integers!(NeonDotprod, "neon-dotprod", "neon,dotprod", 6 int8::<SDOT>, 4 int4::<SDOT>);
+    integers!(NeonDotprod, "neon-dotprod", "neon,dotprod", 6 int8::<SDOT>, 8 int4::<SDOT>);
 }
 
 /// With dot products of unsigned by signed bytes.
@@ -285,5 +288,5 @@ pub(super) mod i8mm {
         }
     }
 
-    integers!(NeonI8mm, "neon-i8mm", "neon,i8mm", 6 int8::<USDOT>, 4 int4::<USDOT>);
+    integers!(NeonI8mm, "neon-i8mm", "neon,i8mm", 6 int8::<USDOT>, 8 int4::<USDOT>);
 }

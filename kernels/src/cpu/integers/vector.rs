@@ -149,8 +149,8 @@ pub(super) unsafe fn int4<V: Words, const M: usize, const NV: usize>(
                 let column = first + j * V::N;
                 let dots = group::<V, M>(a, b, column);
                 // Columns of the first half are in the low halves of the scales' words.
-                let half = column / SCALE_WORDS;
-                let scale = V::Floats::widen(b.add(column % SCALE_WORDS))[half];
+                let [low, high] = V::Floats::widen(b.add(column % SCALE_WORDS));
+                let scale = if column < SCALE_WORDS { low } else { high };
                 for (row, dots) in sums.iter_mut().zip(dots) {
                     row[j] = dots.to_floats().fma(scale, row[j]);
                 }
