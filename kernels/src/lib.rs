@@ -2,9 +2,9 @@
 //!
 //! One packed weight layout ([`Packed`]: panels of 32 columns, in any [`Precision`]) and tiles of
 //! rows times 32 columns carry prefill, decode, small batches and attention alike.
-//! [`cpu::portable`] and [`cpu::integers::portable`] are the specification in plain loops; AVX2 and
-//! AVX-512 paths are chosen once, when [`Cpu`] is made, and are tested against it. Threads come
-//! from a [`Team`] whose size the caller states. [`text`] scans bytes in the same manner.
+//! [`cpu::portable`] and [`cpu::integers::portable`] are the specification in plain loops; AVX2,
+//! AVX-512 and NEON paths are chosen once, when [`Cpu`] is made, and are tested against it. Threads
+//! come from a [`Team`] whose size the caller states. [`text`] scans bytes in the same manner.
 //!
 //! Invariant: nothing in here reads the environment, and no operation allocates once its scratch
 //! has grown to the sizes in use.
@@ -12,6 +12,8 @@
 mod buffer;
 pub mod cpu;
 mod precision;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+mod prefetch;
 pub mod text;
 
 pub use buffer::Buffer;

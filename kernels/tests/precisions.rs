@@ -271,7 +271,8 @@ fn the_longest_sum_of_int8_fits() {
 
 #[test]
 fn each_precision_names_the_path_it_takes() {
-    let paths = ["portable", "avx2", "avx-vnni", "avx512", "avx512-vnni"];
+    let paths =
+        ["portable", "neon", "neon-dotprod", "neon-i8mm", "avx2", "avx-vnni", "avx512", "avx512-vnni"];
     for cpu in cpus(1) {
         for precision in Precision::ALL {
             assert!(paths.contains(&cpu.path(precision)));

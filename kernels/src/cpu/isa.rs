@@ -9,6 +9,8 @@ use super::table::Table;
 pub enum Isa {
     /// Plain loops, every machine; the specification of the others.
     Portable,
+    /// 128-bit NEON, of AArch64.
+    Neon,
     /// 256-bit AVX2 with FMA.
     Avx2,
     /// 512-bit AVX-512F.
@@ -16,8 +18,8 @@ pub enum Isa {
 }
 
 impl Isa {
-    /// All sets, slowest first.
-    pub const ALL: [Isa; 3] = [Isa::Portable, Isa::Avx2, Isa::Avx512];
+    /// All sets, of every architecture; those of one slowest first.
+    pub const ALL: [Isa; 4] = [Isa::Portable, Isa::Neon, Isa::Avx2, Isa::Avx512];
 
     /// The fastest set this CPU and operating system run.
     pub fn best() -> Isa {
@@ -33,6 +35,7 @@ impl Isa {
     pub fn name(self) -> &'static str {
         match self {
             Isa::Portable => "portable",
+            Isa::Neon => "neon",
             Isa::Avx2 => "avx2",
             Isa::Avx512 => "avx512",
         }
@@ -42,12 +45,16 @@ impl Isa {
     pub(crate) fn table(self) -> Option<&'static Table> {
         match self {
             Isa::Portable => Some(&super::portable::TABLE),
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon => super::neon::Neon::detect().map(super::neon::Neon::table),
+            #[cfg(not(target_arch = "aarch64"))]
+            Isa::Neon => None,
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => super::avx2::Avx2::detect().map(super::avx2::Avx2::table),
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => super::avx512::Avx512::detect().map(super::avx512::Avx512::table),
             #[cfg(not(target_arch = "x86_64"))]
-            _ => None,
+            Isa::Avx2 | Isa::Avx512 => None,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The vector kernels, written once over a register type.
 //!
-//! `avx2` and `avx512` supply [`Lanes`] and instantiate these functions inside
+//! `neon`, `avx2` and `avx512` supply [`Lanes`] and instantiate these functions inside
 //! `#[target_feature]` functions. Everything here is `inline(always)`: it becomes part of such a
 //! function and is compiled with its features, never called on its own.
 //!

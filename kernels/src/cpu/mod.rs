@@ -2,8 +2,8 @@
 //!
 //! Layers, callers first: [`engine`] (what a model calls) over [`linear`] and [`attention`]
 //! (partitioning and blocking) over tables of single-threaded kernels: [`table::Table`] on floats,
-//! which [`portable`], `avx2` and `avx512` fill, and [`integers::Integers`] on whole numbers. The
-//! two vector paths share their formulas through `lanes` and `tiles`; `portable` is written apart
+//! which [`portable`], `neon`, `avx2` and `avx512` fill, and [`integers::Integers`] on whole numbers.
+//! The vector paths share their formulas through `lanes` and `tiles`; `portable` is written apart
 //! from them so that it can check them.
 
 pub mod attention;
@@ -22,9 +22,11 @@ pub mod table;
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod lanes;
-#[cfg(target_arch = "x86_64")]
+#[cfg(target_arch = "aarch64")]
+mod neon;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod tiles;
 
 mod denormals;

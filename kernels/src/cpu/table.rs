@@ -5,7 +5,7 @@
 //! table of their own, [`Integers`](super::integers::Integers): which CPU has them is another
 //! question.
 
-/// Columns of one weight panel and of one tile: two AVX-512 registers, four AVX2 registers.
+/// Columns of one weight panel and of one tile: two AVX-512 registers, four of AVX2, eight of NEON.
 pub const PANEL: usize = 32;
 
 /// The largest number of rows any table's tile takes.

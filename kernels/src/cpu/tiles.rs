@@ -5,6 +5,7 @@
 
 use super::lanes::Lanes;
 use super::table::{PANEL, Tile, Word};
+use crate::prefetch::prefetch;
 
 /// Bytes ahead that a streaming tile asks for.
 pub(super) const AHEAD: usize = 8192;
@@ -131,11 +132,4 @@ unsafe fn step<V: Lanes, W: Right<V>, const M: usize, const NV: usize>(
             }
         }
     }
-}
-
-#[inline(always)]
-pub(super) fn prefetch<T>(at: *const T) {
-    use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-    // SAFETY: a prefetch is a hint; it never faults, whatever the address.
-    unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) };
 }

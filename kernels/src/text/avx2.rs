@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{BLOCK, Classes, Job, Scan};
+use super::{BLOCK, Classes, Job, Scan, eights};
 
 /// Proof that this CPU has the set; made only by [`Avx2::detect`].
 #[derive(Clone, Copy, Debug)]
@@ -33,20 +33,8 @@ impl Scan for Avx2 {
     }
 
     #[inline(always)]
-    fn places(self, mut bits: u64, base: u16, places: &mut [u16; BLOCK]) -> usize {
-        let count = bits.count_ones() as usize;
-        // Eight at a time whether or not there are that many: their number is then no branch. An exhausted
-        // mask has 64 trailing zeros; what that gives is behind the last place.
-        for eight in places.chunks_exact_mut(8) {
-            for place in eight {
-                *place = base.wrapping_add(bits.trailing_zeros() as u16);
-                bits &= bits.wrapping_sub(1);
-            }
-            if bits == 0 {
-                break;
-            }
-        }
-        count
+    fn places(self, bits: u64, base: u16, places: &mut [u16; BLOCK]) -> usize {
+        eights(bits, base, places)
     }
 
     #[inline(always)]

@@ -13,6 +13,8 @@ mod portable;
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 
 use crate::Isa;
 
@@ -77,6 +79,8 @@ pub struct Scanner(Set);
 #[derive(Clone, Copy, Debug)]
 enum Set {
     Portable(portable::Portable),
+    #[cfg(target_arch = "aarch64")]
+    Neon(neon::Neon),
     #[cfg(target_arch = "x86_64")]
     Avx2(avx2::Avx2),
     #[cfg(target_arch = "x86_64")]
@@ -95,12 +99,16 @@ impl Scanner {
     pub fn of(isa: Isa) -> Option<Scanner> {
         match isa {
             Isa::Portable => Some(Scanner(Set::Portable(portable::Portable))),
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon => neon::Neon::detect().map(|proof| Scanner(Set::Neon(proof))),
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => avx2::Avx2::detect().map(|proof| Scanner(Set::Avx2(proof))),
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => avx512::Avx512::detect().map(|proof| Scanner(Set::Avx512(proof))),
+            #[cfg(not(target_arch = "aarch64"))]
+            Isa::Neon => None,
             #[cfg(not(target_arch = "x86_64"))]
-            _ => None,
+            Isa::Avx2 | Isa::Avx512 => None,
         }
     }
 
@@ -108,6 +116,8 @@ impl Scanner {
     pub fn isa(self) -> Isa {
         match self.0 {
             Set::Portable(_) => Isa::Portable,
+            #[cfg(target_arch = "aarch64")]
+            Set::Neon(_) => Isa::Neon,
             #[cfg(target_arch = "x86_64")]
             Set::Avx2(_) => Isa::Avx2,
             #[cfg(target_arch = "x86_64")]
@@ -119,6 +129,8 @@ impl Scanner {
     pub fn run<J: Job>(self, job: J) -> J::Output {
         match self.0 {
             Set::Portable(scan) => scan.apart(job),
+            #[cfg(target_arch = "aarch64")]
+            Set::Neon(scan) => scan.apart(job),
             #[cfg(target_arch = "x86_64")]
             Set::Avx2(scan) => scan.apart(job),
             #[cfg(target_arch = "x86_64")]
@@ -131,6 +143,24 @@ impl Scanner {
         let rest = text.get(from..)?;
         self.run(FindPair { rest, first, second }).map(|at| from + at)
     }
+}
+
+/// [`Scan::places`], eight at a time whether or not there are that many: their number is then no
+/// branch. An exhausted mask has 64 trailing zeros; what that gives is behind the last place.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+#[inline(always)]
+fn eights(mut bits: u64, base: u16, places: &mut [u16; BLOCK]) -> usize {
+    let count = bits.count_ones() as usize;
+    for eight in places.chunks_exact_mut(8) {
+        for place in eight {
+            *place = base.wrapping_add(bits.trailing_zeros() as u16);
+            bits &= bits.wrapping_sub(1);
+        }
+        if bits == 0 {
+            break;
+        }
+    }
+    count
 }
 
 struct FindPair<'a> {

@@ -28,7 +28,9 @@ pub mod portable;
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
-#[cfg(target_arch = "x86_64")]
+#[cfg(target_arch = "aarch64")]
+mod neon;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod vector;
 
 use super::isa::Isa;
@@ -120,7 +122,9 @@ impl Integers {
         let portable = Some(&portable::INTEGERS);
         #[cfg(target_arch = "x86_64")]
         let vector = [with_avx2(), with_avx_vnni(), with_avx512_vnni()];
-        #[cfg(not(target_arch = "x86_64"))]
+        #[cfg(target_arch = "aarch64")]
+        let vector = [with_neon(), with_neon_dotprod(), with_neon_i8mm()];
+        #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
         let vector: [Option<&'static Integers>; 0] = [];
         std::iter::once(portable).chain(vector).flatten()
     }
@@ -128,15 +132,15 @@ impl Integers {
     /// The fastest of those that an instruction set brings along: what a CPU offers for whole
     /// numbers depends on more than its registers' width.
     pub(crate) fn of(isa: Isa) -> &'static Integers {
-        #[cfg(target_arch = "x86_64")]
         let best = match isa {
-            Isa::Portable => None,
+            #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => with_avx_vnni().or_else(with_avx2),
+            #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => with_avx512_vnni().or_else(with_avx_vnni).or_else(with_avx2),
-        };
-        #[cfg(not(target_arch = "x86_64"))]
-        let best = match isa {
-            Isa::Portable | Isa::Avx2 | Isa::Avx512 => None,
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon => with_neon_i8mm().or_else(with_neon_dotprod).or_else(with_neon),
+            // The specification, and what this architecture has not.
+            _ => None,
         };
         best.unwrap_or(&portable::INTEGERS)
     }
@@ -155,4 +159,19 @@ fn with_avx_vnni() -> Option<&'static Integers> {
 #[cfg(target_arch = "x86_64")]
 fn with_avx512_vnni() -> Option<&'static Integers> {
     avx512::Avx512Vnni::detect().map(avx512::Avx512Vnni::integers)
+}
+
+#[cfg(target_arch = "aarch64")]
+fn with_neon() -> Option<&'static Integers> {
+    super::neon::Neon::detect().map(super::neon::Neon::integers)
+}
+
+#[cfg(target_arch = "aarch64")]
+fn with_neon_dotprod() -> Option<&'static Integers> {
+    neon::dotprod::NeonDotprod::detect().map(neon::dotprod::NeonDotprod::integers)
+}
+
+#[cfg(target_arch = "aarch64")]
+fn with_neon_i8mm() -> Option<&'static Integers> {
+    neon::i8mm::NeonI8mm::detect().map(neon::i8mm::NeonI8mm::integers)
 }

@@ -5,14 +5,16 @@
 
 use super::super::lanes::Lanes;
 use super::super::table::PANEL;
-use super::super::tiles::{AHEAD, prefetch};
+use super::super::tiles::AHEAD;
 use super::{GROUP_STRIDE, GROUP_WORDS, SCALE_WORDS, WordTile};
+use crate::prefetch::prefetch;
 
 /// A register of `N` words, each an i32 or four bytes.
 ///
 /// # Safety
 /// Every function needs a CPU with the implementor's instruction set; `load` and `store` need `N`
-/// valid words at the address.
+/// valid words at the address, `left` one; `starts` a tile of `M` rows that passed
+/// `WordTile::check_int8`.
 pub(super) trait Words: Copy {
     /// As many floats.
     type Floats: Lanes;
@@ -20,8 +22,20 @@ pub(super) trait Words: Copy {
     unsafe fn load(at: *const u32) -> Self;
     unsafe fn store(self, at: *mut i32);
     unsafe fn splat(x: i32) -> Self;
+    /// The word at `at` as `dot` and `dot_nibbles` take it for `a`; no other function does.
+    #[inline(always)]
+    unsafe fn left(at: *const i32) -> Self {
+        // SAFETY: the caller's promise.
+        unsafe { Self::splat(*at) }
+    }
+    /// What the rows' sums of int8 start from: their corrections, and what `dot` leaves out.
+    #[inline(always)]
+    unsafe fn starts<const M: usize>(t: &WordTile<'_>) -> [i32; M] {
+        std::array::from_fn(|m| t.a[m])
+    }
     unsafe fn add(self, b: Self) -> Self;
-    /// `self + sum of 4 products` in each lane, unsigned bytes of `b` by signed ones of `a`.
+    /// `self + sum of 4 products` in each lane, unsigned bytes of `b` by signed ones of `a`, less
+    /// what `starts` has put in already.
     unsafe fn dot(self, b: Self, a: Self) -> Self;
     /// The same for bytes of `b` up to 15.
     unsafe fn dot_nibbles(self, b: Self, a: Self) -> Self;
@@ -50,8 +64,8 @@ pub(super) unsafe fn int8<V: Words, const M: usize, const NV: usize, const U: us
     unsafe {
         let (mut a, mut b) = (t.a.as_ptr().wrapping_add(M), t.b.as_ptr().wrapping_add(first));
         let mut sums = [[[V::splat(0); NV]; M]; U];
-        for (m, row) in sums[0].iter_mut().enumerate() {
-            *row = [V::splat(t.a[m]); NV];
+        for (row, start) in sums[0].iter_mut().zip(V::starts::<M>(t)) {
+            *row = [V::splat(start); NV];
         }
         for _ in 0..t.steps / U {
             for sums in &mut sums {
@@ -100,7 +114,7 @@ unsafe fn step<V: Words, const M: usize, const NV: usize>(
             *r = V::load(b.add(j * V::N));
         }
         for (m, row) in sums.iter_mut().enumerate() {
-            let left = V::splat(*a.add(m));
+            let left = V::left(a.add(m));
             for (sum, &r) in row.iter_mut().zip(&right) {
                 *sum = sum.dot(r, left);
             }
@@ -135,8 +149,8 @@ pub(super) unsafe fn int4<V: Words, const M: usize, const NV: usize>(
                 let column = first + j * V::N;
                 let dots = group::<V, M>(a, b, column);
                 // Columns of the first half are in the low halves of the scales' words.
-                let half = column / SCALE_WORDS;
-                let scale = V::Floats::widen(b.add(column % SCALE_WORDS))[half];
+                let [low, high] = V::Floats::widen(b.add(column % SCALE_WORDS));
+                let scale = if column < SCALE_WORDS { low } else { high };
                 for (row, dots) in sums.iter_mut().zip(dots) {
                     row[j] = dots.to_floats().fma(scale, row[j]);
                 }
@@ -168,10 +182,10 @@ unsafe fn group<V: Words, const M: usize>(a: *const i32, b: *const u32, column: 
             let words = V::load(b.add(SCALE_WORDS + r * PANEL + column));
             let (low, high) = (words.low(), words.high());
             for (m, dot) in dots.iter_mut().enumerate() {
-                *dot = dot.dot_nibbles(low, V::splat(*a.add((1 + 2 * r) * M + m)));
+                *dot = dot.dot_nibbles(low, V::left(a.add((1 + 2 * r) * M + m)));
             }
             for (m, dot) in dots.iter_mut().enumerate() {
-                *dot = dot.dot_nibbles(high, V::splat(*a.add((2 + 2 * r) * M + m)));
+                *dot = dot.dot_nibbles(high, V::left(a.add((2 + 2 * r) * M + m)));
             }
         }
         dots
