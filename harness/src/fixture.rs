@@ -362,6 +362,7 @@ pub fn engine(name: &str, precision: &str) -> Contestant {
         language: if name.starts_with("python") { "python".into() } else { "rust".into() },
         note: "made up for tests".into(),
         profiles: vec![],
+        only: vec![],
         needs: vec![],
         logit_budget: None,
     }

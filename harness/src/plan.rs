@@ -105,7 +105,7 @@ impl Plan {
         let engines: Vec<Contestant> = engines
             .iter()
             .filter(|e| asked(e))
-            .filter(|e| workloads.iter().any(|w| e.tasks.contains(&w.task.kind())))
+            .filter(|e| workloads.iter().any(|w| e.does(w)))
             .cloned()
             .collect();
         if workloads.is_empty() {
@@ -114,7 +114,7 @@ impl Plan {
         if engines.is_empty() {
             bail!("no engine is left that does any of these workloads; `assay list` shows who does what");
         }
-        workloads.retain(|w| engines.iter().any(|e| e.tasks.contains(&w.task.kind())));
+        workloads.retain(|w| engines.iter().any(|e| e.does(w)));
         Ok(Plan { profile: profile.into(), settings, seed, workloads, engines })
     }
 
@@ -122,7 +122,7 @@ impl Plan {
     pub fn places(&self, workload: &Workload) -> Vec<Place> {
         let task = workload.task.kind();
         let mut places: Vec<Place> = (0..self.engines.len())
-            .filter(|&at| self.engines[at].tasks.contains(&task))
+            .filter(|&at| self.engines[at].does(workload))
             .map(|engine| Place { engine, arm: Arm::First })
             .collect();
         places.sort_by_key(|place| {
@@ -269,6 +269,7 @@ mod tests {
             language: "rust".into(),
             note: String::new(),
             profiles: vec![],
+            only: vec![],
             needs: vec![],
             logit_budget: None,
         }
@@ -347,6 +348,23 @@ mod tests {
         assert_eq!(names("quick", &[]), ["a/one"]);
         assert_eq!(names("full", &[]), ["a/one", "b/slow"]);
         assert_eq!(names("quick", &["b/*"]), ["b/slow"]);
+    }
+
+    #[test]
+    fn an_engine_is_asked_for_what_it_says_alone() {
+        let workloads = [
+            workload("encode/a", Task::Encode { batch: false }),
+            workload("encode/b", Task::Encode { batch: false }),
+        ];
+        let slow =
+            Contestant { only: vec!["*/b".into()], ..engine("b/slow", &[TaskKind::Encode], false, false) };
+        let engines = [engine("a/one", &[TaskKind::Encode], true, false), slow];
+        let plan = Plan::new("quick", &workloads, &engines, &Filters::default(), 1).unwrap();
+        let asked = |at: usize| plan.places(&plan.workloads[at]).len();
+        assert_eq!([asked(0), asked(1)], [1, 2]);
+        let named = Filters { engines: vec!["b/slow".into()], ..Filters::default() };
+        let plan = Plan::new("quick", &workloads, &engines, &named, 1).unwrap();
+        assert_eq!(plan.workloads.len(), 1, "what nobody does is left out");
     }
 
     #[test]

@@ -66,9 +66,9 @@ fn measure_now(house: &mut House, options: &Options, seconds: f64) -> Result<Rec
     let both = |workload: &&harness::spec::Workload| {
         let engines = house.engines();
         admits(&options.workload, &workload.name)
-            && [&options.a, &options.b].iter().all(|name| {
-                engines.iter().any(|e| &&e.name == name && e.tasks.contains(&workload.task.kind()))
-            })
+            && [&options.a, &options.b]
+                .iter()
+                .all(|name| engines.iter().any(|e| &&e.name == name && e.does(workload)))
     };
     let names: Vec<String> = house.workloads.iter().filter(both).map(|w| w.name.clone()).collect();
     ensure!(

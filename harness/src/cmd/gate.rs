@@ -56,7 +56,7 @@ fn gate_one(house: &House, options: &Options, head: &Contestant, revision: &str,
     let workloads: Vec<_> = house
         .workloads
         .iter()
-        .filter(|w| head.tasks.contains(&w.task.kind()) && matches_any(&options.workloads, &w.name))
+        .filter(|w| head.does(w) && matches_any(&options.workloads, &w.name))
         .cloned()
         .collect();
     if workloads.is_empty() {

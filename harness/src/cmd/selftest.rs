@@ -100,6 +100,7 @@ fn pass(house: &House, workload: &Workload, variants: &[&str], seconds: f64, see
             language: "rust".into(),
             note: "counts bytes, for the instrument's own test".into(),
             profiles: vec![],
+            only: vec![],
             needs: vec![],
             logit_budget: None,
         })

@@ -403,6 +403,7 @@ fn contestant(name: &str) -> Contestant {
         language: if name.starts_with("python") { "python" } else { "rust" }.into(),
         note: "A note with a | and a <tag>.".into(),
         profiles: vec![],
+        only: vec![],
         needs: vec![],
         logit_budget: None,
     }

@@ -127,7 +127,7 @@ pub fn against_native(
     let mut found = Vec::new();
     for workload in &record.run.workloads {
         let kind = workload.task.kind();
-        let asked = |engine: &&Contestant| engine.tasks.contains(&kind);
+        let asked = |engine: &&Contestant| engine.does(workload);
         let metrics: &[Metric] = match kind {
             // Only a process that was started for one workload has a peak of its own.
             TaskKind::Start => &[Metric::SinceSpawn, Metric::PeakMemory],

@@ -1,6 +1,7 @@
 //! An engine as its family's engine.toml declares it: how to start it and what it offers.
 
-use super::{Tolerance, precision, read_toml, toml_files};
+use super::{Tolerance, Workload, precision, read_toml, toml_files};
+use crate::glob::matches_any;
 use anyhow::{Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -43,6 +44,9 @@ pub struct Contestant {
     /// Profiles it takes part in where it is not named; empty: all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub profiles: Vec<String>,
+    /// Globs of the workloads it is asked for; empty: all of its tasks'.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub only: Vec<String>,
     /// How far its last logits may lie from the reference's where its own arithmetic is coarser than its
     /// precision; absent: the workload's budget.
     #[serde(default)]
@@ -63,6 +67,12 @@ impl Contestant {
     /// How far its answers may lie from f32's; none where they must be equal.
     pub fn tolerance(&self) -> Option<&'static Tolerance> {
         Tolerance::of(&self.precision)
+    }
+
+    /// Whether it is asked for this workload.
+    pub fn does(&self, workload: &Workload) -> bool {
+        let meant = self.only.is_empty() || matches_any(&self.only, &workload.name);
+        meant && self.tasks.contains(&workload.task.kind())
     }
 }
 
