@@ -20,6 +20,7 @@ pub use cpu::engine::{Cpu, CpuError};
 pub use cpu::isa::Isa;
 pub use cpu::linear::{Input, Linear, Output};
 pub use cpu::pack::{PANEL, Packed};
+pub use cpu::packer::Packer;
 pub use cpu::pool::Team;
 pub use precision::{Precision, UnknownPrecision};
 

@@ -13,6 +13,7 @@ pub mod integers;
 pub mod isa;
 pub mod linear;
 pub mod pack;
+pub mod packer;
 pub mod pool;
 pub mod portable;
 pub mod table;
