@@ -62,29 +62,6 @@ impl Buffer {
         }
     }
 
-    /// Has the system provide the pages of this buffer's `part`-th of `parts` parts, which are about to be
-    /// written. Threads that met in one huge page by chance would each clear one, all but one in vain;
-    /// so whole huge pages are dealt. Where the system cannot (Linux before 5.14, others), pages
-    /// come when they are touched.
-    pub(crate) fn populate(&self, part: usize, parts: usize) {
-        #[cfg(target_os = "linux")]
-        {
-            let start = self.ptr.as_ptr().addr();
-            let end = start + self.len * size_of::<f32>();
-            let (first, blocks) = (start / HUGE, end.div_ceil(HUGE) - start / HUGE);
-            let bound = |part: usize| (first + blocks * part / parts) * HUGE;
-            let (from, to) = (bound(part).max(page_floor(start)), bound(part + 1).min(page_ceil(end)));
-            if from < to {
-                let at = self.ptr.as_ptr().with_addr(from).cast();
-                // SAFETY: these are pages that this buffer lies in, so they are mapped; populating them
-                // changes no byte.
-                unsafe { libc::madvise(at, to - from, libc::MADV_POPULATE_WRITE) };
-            }
-        }
-        #[cfg(not(target_os = "linux"))]
-        let _ = (part, parts);
-    }
-
     /// The same memory as 32-bit words: what is not f32 is kept in these.
     pub fn words(&self) -> &[u32] {
         // SAFETY: any bits are a u32 and an f32, the two have one size and alignment, and the
@@ -146,23 +123,12 @@ fn map_huge(layout: Layout, huge: usize) -> NonNull<f32> {
     NonNull::new(start.cast::<f32>()).expect("mmap returned a null mapping")
 }
 
-/// Bytes of a page of the running system.
-#[cfg(target_os = "linux")]
-fn page() -> usize {
-    // SAFETY: sysconf only reads a constant of the system.
-    usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096)
-}
-
-/// `bytes` rounded up to whole pages.
+/// `bytes` rounded up to whole pages of the running system.
 #[cfg(target_os = "linux")]
 fn page_ceil(bytes: usize) -> usize {
-    bytes.next_multiple_of(page())
-}
-
-/// `bytes` rounded down to whole pages.
-#[cfg(target_os = "linux")]
-fn page_floor(bytes: usize) -> usize {
-    bytes / page() * page()
+    // SAFETY: sysconf only reads a constant of the system.
+    let page = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096);
+    bytes.div_ceil(page) * page
 }
 
 impl Drop for Buffer {
@@ -302,6 +268,31 @@ mod tests {
                 buffer.words_mut()[len - 1] = 2.0f32.to_bits();
                 assert_eq!(buffer[len - 1], 2.0);
             }
+        }
+    }
+
+    #[test]
+    fn an_arena_hands_out_zeroes_that_do_not_overlap_and_outlive_it() {
+        let mut arena = Arena::default();
+        // The sixth does not fit the first mapping any more.
+        let lens = [1, 15, HUGE, 60 << 20, 17, 70 << 20, 0, 3];
+        let mut buffers = lens.map(|len| arena.zeroed(len));
+        drop(arena);
+        buffers[1] = Buffer::default();
+        for buffer in &mut buffers {
+            let last = buffer.len().saturating_sub(1);
+            assert!(buffer.first().is_none_or(|&v| v == 0.0) && buffer.get(last).is_none_or(|&v| v == 0.0));
+            assert!(buffer.is_empty() || buffer.as_ptr().addr().is_multiple_of(LINE));
+            let len = buffer.len() as f32;
+            for at in [0, last] {
+                if let Some(v) = buffer.get_mut(at) {
+                    *v = len;
+                }
+            }
+        }
+        for (buffer, len) in buffers.iter().zip([1, 0, HUGE, 60 << 20, 17, 70 << 20, 0, 3]) {
+            let ends = [buffer.first(), buffer.last()];
+            assert!(buffer.len() == len && ends.into_iter().flatten().all(|&v| v == len as f32), "{len}");
         }
     }
 }

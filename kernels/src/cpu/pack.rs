@@ -54,11 +54,6 @@ impl Packed {
         Packed { data, precision, k, n }
     }
 
-    /// All panels.
-    pub(super) fn data(&self) -> &Buffer {
-        &self.data
-    }
-
     /// All panels, to write.
     pub(super) fn data_mut(&mut self) -> &mut Buffer {
         &mut self.data
@@ -152,7 +147,7 @@ mod tests {
     #[test]
     fn both_layouts_pack_to_the_same_panels_and_columns_come_back() {
         let cpu = Cpu::new(2, None).unwrap();
-        for (k, n) in [(1, 1), (3, 31), (5, 32), (7, 33), (130, 70), (2, 1000), (8000, 40)] {
+        for (k, n) in [(1, 1), (3, 31), (5, 32), (7, 33), (130, 70), (2, 1000), (8000, 40), (99, 4200)] {
             let kn: Vec<f32> = (0..k * n).map(|i| i as f32).collect();
             let nk: Vec<f32> = (0..n).flat_map(|j| (0..k).map(move |i| (i * n + j) as f32)).collect();
             for precision in Precision::ALL {

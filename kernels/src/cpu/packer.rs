@@ -3,7 +3,9 @@
 //! Values are asked for in blocks that stay in the second-level cache, are moved into panels and rounded
 //! from there; so a file is read front to back and never mapped, and nothing of it stays in memory.
 //! Mapping it instead was slower: one page-table entry for every 4 KiB to make and to take away
-//! again, and rows a stride of pages apart.
+//! again, and rows a stride of pages apart. Non-temporal stores made no difference in f32, and asking
+//! for the pages of the panels ahead of writing them (MADV_POPULATE_WRITE) lost some percent: what the
+//! system has just cleared is still in a cache when the panel is written.
 //!
 //! A block of a `[K, N]` matrix is some rows, all panels of which take the block's rows: a sequential
 //! read and runs of whole cache lines written. int8 is the exception, for its scale is a whole
@@ -69,7 +71,6 @@ impl<'c> Packer<'c> {
         read: impl Fn(usize, &mut [f32]) -> Result<(), E> + Sync,
     ) -> Result<Packed, E> {
         let (cpu, mut packed) = (self.cpu, self.fresh(k, n));
-        provide(cpu, packed.data());
         if self.precision != Precision::Int8 {
             blocks(cpu, self.precision, [k, n], packed.data_mut(), read)?;
             return Ok(packed);
@@ -78,7 +79,6 @@ impl<'c> Packer<'c> {
         let panels = if k == 0 { 0 } else { packed.panels() };
         if self.wide.len() < panels * wide {
             self.wide = Buffer::zeroed(panels * wide);
-            provide(cpu, &self.wide);
         }
         blocks(cpu, Precision::F32, [k, n], &mut self.wide, read)?;
         let (rows, encode) = (&self.wide, cpu.integers().encode_int8);
@@ -165,7 +165,10 @@ fn blocks<E: Send>(
                 }
             }
             let (panel, len) = (&mut panel[..rows * PANEL], stride(precision, rows));
-            for first in (0..columns).step_by(PANEL) {
+            // Threads start apart, lest they meet in each huge page that nobody has touched and both
+            // clear one, one of them in vain.
+            let turn = block % cpu.threads() * columns.div_ceil(PANEL) / cpu.threads() * PANEL;
+            for first in (turn..columns).step_by(PANEL).chain((0..turn).step_by(PANEL)) {
                 let start = (column + first) / PANEL * stride(precision, k) + stride(precision, row);
                 // SAFETY: a block is taken once, and these rows of the panel are in no other.
                 let out = unsafe { out.part(start, len) };
@@ -227,11 +230,6 @@ fn transpose(rows: &[f32], k: usize, panel: &mut [f32]) {
     }
 }
 
-/// Has every thread ask for its part of a fresh buffer's pages.
-fn provide(cpu: &Cpu, buffer: &Buffer) {
-    cpu.run(Need::default(), |thread, _| buffer.populate(thread, cpu.threads()));
-}
-
 /// Runs `f(rows, packed)`, two parts of a thread's scratch, on every thread; gives the first error.
 fn try_run<E: Send>(
     cpu: &Cpu,
@@ -245,4 +243,59 @@ fn try_run<E: Send>(
         }
     });
     failed.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+
+    use super::*;
+
+    #[test]
+    fn matrices_of_one_packer_are_those_packed_alone_and_ask_for_each_value_once() {
+        let cpu = Cpu::new(2, None).unwrap();
+        for precision in Precision::ALL {
+            let mut packer = Packer::new(&cpu, precision);
+            let mut kept = Vec::new();
+            // A large one first: what is left in memory that is kept must not show in the smaller ones.
+            for (k, n) in [(300, 700), (70, 4100), (33, 5), (0, 40), (40, 0), (130, 70)] {
+                let w: Vec<f32> = (0..k * n).map(|i| (i % 251) as f32 - 125.0).collect();
+                let asked: Vec<AtomicU8> = w.iter().map(|_| AtomicU8::new(0)).collect();
+                let read = |start: usize, out: &mut [f32]| {
+                    out.copy_from_slice(&w[start..][..out.len()]);
+                    asked[start..][..out.len()].iter().for_each(|count| {
+                        count.fetch_add(1, Relaxed);
+                    });
+                    Ok::<(), ()>(())
+                };
+                let both = [packer.kn(k, n, read).unwrap(), packer.nk(n, k, read).unwrap()];
+                assert!(asked.iter().all(|count| count.load(Relaxed) == 2), "{precision} {k} x {n}");
+                let alone =
+                    [Packed::from_kn(&cpu, &w, k, n, precision), Packed::from_nk(&cpu, &w, n, k, precision)];
+                kept.extend(both.into_iter().zip(alone));
+            }
+            drop(packer);
+            for (packed, alone) in kept {
+                let panels = |m: &Packed| (0..m.panels()).map(|p| m.words(p).to_vec()).collect::<Vec<_>>();
+                assert_eq!(panels(&packed), panels(&alone), "{precision}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_error_of_the_source_comes_back_and_the_packer_goes_on() {
+        let cpu = Cpu::new(2, None).unwrap();
+        for precision in Precision::ALL {
+            let mut packer = Packer::new(&cpu, precision);
+            let bad = |start: usize, out: &mut [f32]| {
+                out.fill(1.0);
+                if (start..start + out.len()).contains(&60_000) { Err("unreadable") } else { Ok(()) }
+            };
+            assert_eq!(packer.kn(300, 300, bad).unwrap_err(), "unreadable");
+            assert_eq!(packer.nk(300, 300, bad).unwrap_err(), "unreadable");
+            let mut column = [0.0; 100];
+            packer.kn(100, 100, bad).unwrap().column(99, &mut column);
+            assert!(column.iter().all(|v| (v - 1.0).abs() < 1e-2), "{precision} {column:?}");
+        }
+    }
 }
