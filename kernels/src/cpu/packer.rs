@@ -2,10 +2,10 @@
 //!
 //! Values are asked for in blocks that stay in the second-level cache, are moved into panels and rounded
 //! from there; so a file is read front to back and never mapped, and nothing of it stays in memory.
-//! Mapping it instead was slower: one page-table entry for every 4 KiB to make and to take away
-//! again, and rows a stride of pages apart. Non-temporal stores made no difference in f32, and asking
-//! for the pages of the panels ahead of writing them (MADV_POPULATE_WRITE) lost some percent: what the
-//! system has just cleared is still in a cache when the panel is written.
+//! Mapping it instead was slower: faults and page-table entries to make and to take away again, and rows
+//! a stride of pages apart. Non-temporal stores made no difference, and asking for the pages of the panels
+//! ahead of writing them (MADV_POPULATE_WRITE) lost some percent: what the system has just cleared is
+//! still in a cache when the panel is written.
 //!
 //! A block of a `[K, N]` matrix is some rows, all panels of which take the block's rows: a sequential
 //! read and runs of whole cache lines written. int8 is the exception, for its scale is a whole
