@@ -4,11 +4,16 @@
 //! token, and 4 KiB pages would spend part of that bandwidth on address translation. Only whole
 //! 2 MiB blocks are marked, so the tail of a tensor costs no more memory than it has.
 //!
+//! What stays together may lie together: an [`Arena`] hands out one piece of a mapping after the
+//! other, so that small matrices share huge pages too and have no tails of small ones.
+//!
 //! Invariant: `len` floats starting at `ptr` are initialised and owned by this value alone.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
+#[cfg(target_os = "linux")]
+use std::sync::Arc;
 
 /// One huge page.
 const HUGE: usize = 2 << 20;
@@ -19,6 +24,9 @@ const LINE: usize = 64;
 pub struct Buffer {
     ptr: NonNull<f32>,
     len: usize,
+    /// The mapping this is a piece of; `None` when the memory is this buffer's alone.
+    #[cfg(target_os = "linux")]
+    chunk: Option<Arc<Chunk>>,
 }
 
 // SAFETY: a Buffer owns its memory as a Box<[f32]> does; f32 is Send and Sync.
@@ -30,18 +38,27 @@ impl Buffer {
     /// `len` zeroes. Aborts when memory is exhausted, as `Vec` does.
     pub fn zeroed(len: usize) -> Buffer {
         if len == 0 {
-            return Buffer { ptr: NonNull::dangling(), len };
+            return Buffer::alone(NonNull::dangling(), len);
         }
         let layout = layout(len);
         #[cfg(target_os = "linux")]
         if layout.size() >= HUGE {
-            return Buffer { ptr: map_huge(layout), len };
+            return Buffer::alone(map_huge(layout, layout.size() / HUGE * HUGE), len);
         }
         // SAFETY: the layout has a non-zero size because len > 0.
         let raw = unsafe { alloc_zeroed(layout) };
         match NonNull::new(raw.cast::<f32>()) {
-            Some(ptr) => Buffer { ptr, len },
+            Some(ptr) => Buffer::alone(ptr, len),
             None => handle_alloc_error(layout),
+        }
+    }
+
+    fn alone(ptr: NonNull<f32>, len: usize) -> Buffer {
+        Buffer {
+            ptr,
+            len,
+            #[cfg(target_os = "linux")]
+            chunk: None,
         }
     }
 
@@ -54,9 +71,14 @@ impl Buffer {
 
     /// The same memory as 32-bit words, to write.
     pub fn words_mut(&mut self) -> &mut [u32] {
-        // SAFETY: as in `words`, and &mut self is exclusive.
-        unsafe { std::slice::from_raw_parts_mut(self.ptr.as_ptr().cast(), self.len) }
+        words_mut(self)
     }
+}
+
+/// Floats as 32-bit words, to write.
+pub(crate) fn words_mut(floats: &mut [f32]) -> &mut [u32] {
+    // SAFETY: as in `words`, and &mut is exclusive.
+    unsafe { std::slice::from_raw_parts_mut(floats.as_mut_ptr().cast(), floats.len()) }
 }
 
 fn layout(len: usize) -> Layout {
@@ -65,9 +87,9 @@ fn layout(len: usize) -> Layout {
         .expect("a buffer larger than the address space")
 }
 
-/// Maps fresh zero pages with a 2 MiB-aligned start and asks for huge pages on the whole blocks.
+/// Maps fresh zero pages with a 2 MiB-aligned start and asks for huge pages on the first `huge` bytes.
 #[cfg(target_os = "linux")]
-fn map_huge(layout: Layout) -> NonNull<f32> {
+fn map_huge(layout: Layout, huge: usize) -> NonNull<f32> {
     let bytes = layout.size();
     let reserve = bytes + HUGE;
     // SAFETY: an anonymous private mapping at an address of the kernel's choice touches nothing.
@@ -96,7 +118,7 @@ fn map_huge(layout: Layout) -> NonNull<f32> {
         if reserve - lead > used {
             libc::munmap(start.wrapping_byte_add(used), reserve - lead - used);
         }
-        libc::madvise(start, bytes / HUGE * HUGE, libc::MADV_HUGEPAGE);
+        libc::madvise(start, huge, libc::MADV_HUGEPAGE);
     }
     NonNull::new(start.cast::<f32>()).expect("mmap returned a null mapping")
 }
@@ -116,6 +138,10 @@ impl Drop for Buffer {
         }
         let layout = layout(self.len);
         #[cfg(target_os = "linux")]
+        if self.chunk.is_some() {
+            return;
+        }
+        #[cfg(target_os = "linux")]
         if layout.size() >= HUGE {
             // SAFETY: this exact range was mapped by `map_huge` and is unmapped once, here.
             unsafe { libc::munmap(self.ptr.as_ptr().cast(), page_ceil(layout.size())) };
@@ -123,6 +149,77 @@ impl Drop for Buffer {
         }
         // SAFETY: allocated in `zeroed` with this same layout, freed once.
         unsafe { dealloc(self.ptr.as_ptr().cast(), layout) };
+    }
+}
+
+/// Buffers that are made together and stay about as long as each other, such as a model's weights.
+/// Memory goes back to the system when the last of a mapping is dropped.
+#[derive(Default)]
+pub(crate) struct Arena {
+    #[cfg(target_os = "linux")]
+    chunk: Option<Arc<Chunk>>,
+    /// Bytes of the chunk that are taken.
+    #[cfg(target_os = "linux")]
+    used: usize,
+}
+
+/// A mapping of [`Arena::CHUNK`] bytes, or of one larger buffer's.
+#[cfg(target_os = "linux")]
+struct Chunk {
+    ptr: NonNull<f32>,
+    bytes: usize,
+}
+
+// SAFETY: a Chunk only keeps the mapping; who may touch which part is said by its buffers.
+#[cfg(target_os = "linux")]
+unsafe impl Send for Chunk {}
+// SAFETY: as above.
+#[cfg(target_os = "linux")]
+unsafe impl Sync for Chunk {}
+
+#[cfg(target_os = "linux")]
+impl Drop for Chunk {
+    fn drop(&mut self) {
+        // SAFETY: this exact range was mapped by `map_huge`; every buffer in it held an Arc of this
+        // and is gone.
+        unsafe { libc::munmap(self.ptr.as_ptr().cast(), self.bytes) };
+    }
+}
+
+impl Arena {
+    /// Address space taken at a time. What is not touched costs nothing, so a chunk may be larger than
+    /// the model; a partly used huge page at its end is the price, which few chunks keep small.
+    #[cfg(target_os = "linux")]
+    const CHUNK: usize = 256 << 20;
+
+    /// `len` zeroes, as [`Buffer::zeroed`].
+    #[cfg(target_os = "linux")]
+    pub(crate) fn zeroed(&mut self, len: usize) -> Buffer {
+        let bytes = layout(len).size().next_multiple_of(LINE);
+        if bytes == 0 {
+            return Buffer::default();
+        }
+        let chunk = match self.chunk.take().filter(|chunk| chunk.bytes - self.used >= bytes) {
+            Some(chunk) => chunk,
+            None => {
+                self.used = 0;
+                let bytes = bytes.max(Arena::CHUNK).next_multiple_of(HUGE);
+                let layout = Layout::from_size_align(bytes, LINE).expect("checked by `layout`");
+                Arc::new(Chunk { ptr: map_huge(layout, bytes), bytes })
+            }
+        };
+        // SAFETY: `used + bytes <= chunk.bytes`, so the piece lies inside the mapping, and `used` only
+        // grows, so no other buffer has it.
+        let ptr = unsafe { chunk.ptr.byte_add(self.used) };
+        self.used += bytes;
+        self.chunk = Some(Arc::clone(&chunk));
+        Buffer { ptr, len, chunk: Some(chunk) }
+    }
+
+    /// `len` zeroes, as [`Buffer::zeroed`].
+    #[cfg(not(target_os = "linux"))]
+    pub(crate) fn zeroed(&mut self, len: usize) -> Buffer {
+        Buffer::zeroed(len)
     }
 }
 
@@ -171,6 +268,31 @@ mod tests {
                 buffer.words_mut()[len - 1] = 2.0f32.to_bits();
                 assert_eq!(buffer[len - 1], 2.0);
             }
+        }
+    }
+
+    #[test]
+    fn an_arena_hands_out_zeroes_that_do_not_overlap_and_outlive_it() {
+        let mut arena = Arena::default();
+        // The sixth does not fit the first mapping any more.
+        let lens = [1, 15, HUGE, 60 << 20, 17, 70 << 20, 0, 3];
+        let mut buffers = lens.map(|len| arena.zeroed(len));
+        drop(arena);
+        buffers[1] = Buffer::default();
+        for buffer in &mut buffers {
+            let last = buffer.len().saturating_sub(1);
+            assert!(buffer.first().is_none_or(|&v| v == 0.0) && buffer.get(last).is_none_or(|&v| v == 0.0));
+            assert!(buffer.is_empty() || buffer.as_ptr().addr().is_multiple_of(LINE));
+            let len = buffer.len() as f32;
+            for at in [0, last] {
+                if let Some(v) = buffer.get_mut(at) {
+                    *v = len;
+                }
+            }
+        }
+        for (buffer, len) in buffers.iter().zip([1, 0, HUGE, 60 << 20, 17, 70 << 20, 0, 3]) {
+            let ends = [buffer.first(), buffer.last()];
+            assert!(buffer.len() == len && ends.into_iter().flatten().all(|&v| v == len as f32), "{len}");
         }
     }
 }

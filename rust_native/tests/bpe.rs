@@ -89,10 +89,16 @@ fn embedded_vocabulary_is_the_published_one() {
 fn loaded_vocabularies_equal_the_embedded_one() {
     let dir = tempfile::tempdir().unwrap();
     OURS.write_vocabulary(dir.path()).unwrap();
+    // Known by their bytes; with a space more, read like anybody's.
+    let published = Tokenizer::from_dir(dir.path()).unwrap();
+    let vocabulary = dir.path().join("vocab.json");
+    let text = std::fs::read_to_string(&vocabulary).unwrap();
+    std::fs::write(&vocabulary, text.clone() + " ").unwrap();
     let two_files = Tokenizer::from_dir(dir.path()).unwrap();
+    std::fs::write(&vocabulary, text).unwrap();
     let one_file = Tokenizer::from_tokenizer_json(&dir.path().join("tokenizer.json")).unwrap();
     let text = "It's 3 o'clock<|endoftext|> – naïve 🙂\n\n  done";
-    for other in [two_files, one_file] {
+    for other in [published, two_files, one_file] {
         assert_eq!(other.vocabulary_size(), OURS.vocabulary_size());
         assert_eq!(other.encode(text, Special::Allow).unwrap(), ours(text));
         for id in 0..50257 {

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use proptest::prelude::*;
 use rust_native::checkpoint::format;
-use rust_native::{Checkpoint, Config, init};
+use rust_native::{Checkpoint, Config, Gpt2, Options, Precision, init};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -201,6 +201,50 @@ fn every_element_type_and_alignment_reads_alike() {
         let cut = |v: &f32| f32::from_bits(v.to_bits() & 0xFFFF_0000);
         let expected: Vec<f32> = expected.iter().map(cut).collect();
         assert_eq!(halved.tensor(name, shape).unwrap(), expected, "{name}");
+    }
+}
+
+#[test]
+fn elements_are_those_of_the_whole_tensor() {
+    let [aligned, unaligned, halves, brains] = [(); 4].map(|()| model());
+    let tensors = raw(unaligned.0.path());
+    save(&unaligned.0.path().join("model.safetensors"), &tensors, 3);
+    for ((dir, _), kind) in [(&halves, "F16"), (&brains, "BF16")] {
+        rewrite(dir.path(), |tensors| {
+            for (_, dtype, _, bytes) in tensors {
+                *dtype = kind.into();
+                *bytes = bytes.chunks(4).flat_map(|four| [four[2], four[3]]).collect();
+            }
+        });
+    }
+    for (dir, config) in [aligned, unaligned, halves, brains] {
+        let checkpoint = Checkpoint::open(dir.path()).unwrap();
+        for (name, shape) in config.tensors() {
+            let whole = checkpoint.tensor(&name, &shape).unwrap();
+            let elements = checkpoint.elements(&name, &shape).unwrap();
+            assert_eq!(elements.len(), whole.len(), "{name}");
+            for (start, end) in [(0, whole.len()), (1, whole.len() - 1), (whole.len(), whole.len())] {
+                let mut read = vec![f32::INFINITY; end - start];
+                elements.read(start, &mut read).unwrap();
+                // Bits, because a NaN equals nothing.
+                let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+                assert_eq!(bits(&read), bits(&whole[start..end]), "{name} {start}..{end}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_file_cut_short_after_it_was_opened_is_an_error_of_loading() {
+    let (dir, _) = model();
+    let path = dir.path().join("model.safetensors");
+    let checkpoint = Checkpoint::open(dir.path()).unwrap();
+    let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+    file.set_len(fs::metadata(&path).unwrap().len() / 2).unwrap();
+    for precision in Precision::ALL {
+        let options = Options { precision, threads: 2, ..Options::default() };
+        let error = Gpt2::load(&checkpoint, &options).unwrap_err().to_string();
+        assert!(error.contains("model.safetensors: cannot read"), "{error}");
     }
 }
 

@@ -14,6 +14,7 @@ pub mod isa;
 pub mod kv;
 pub mod linear;
 pub mod pack;
+pub mod packer;
 pub mod pool;
 pub mod portable;
 pub mod table;

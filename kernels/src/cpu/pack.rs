@@ -8,10 +8,11 @@
 //! packed as its transpose `[C, V]`, and an embedding is then one column: the same memory serves
 //! the embedding and the head.
 
-use super::engine::{Cpu, Need};
+use std::convert::Infallible;
+
+use super::engine::Cpu;
 use super::integers::{self, encode};
-use super::pool::Queue;
-use super::share::Shared;
+use super::packer::Packer;
 use crate::{Buffer, Precision};
 
 pub use super::table::PANEL;
@@ -25,12 +26,6 @@ pub struct Packed {
     n: usize,
 }
 
-/// Panels repacked together: 1 KiB of each source row, so that a row is not fetched once per panel.
-const GROUP: usize = 8;
-/// Floats of the panels that are on their way to another precision: they stay in the second-level
-/// cache.
-const STAGED: usize = 192 << 10;
-
 impl Packed {
     /// Packs a row-major `[k, n]` matrix (inputs by outputs, GPT-2's Conv1D layout), rounding it to
     /// `precision`.
@@ -39,14 +34,8 @@ impl Packed {
     /// If `w` has not `k * n` elements, or `k` is above 131072 in int8 (its sums would not fit).
     pub fn from_kn(cpu: &Cpu, w: &[f32], k: usize, n: usize, precision: Precision) -> Packed {
         assert_eq!(w.len(), k * n, "matrix of {k} x {n}");
-        Packed::build(cpu, k, n, precision, |first, panels| {
-            for (i, row) in w.chunks_exact(n).enumerate() {
-                let row = &row[first * PANEL..];
-                for (panel, v) in panels.chunks_exact_mut(k * PANEL).zip(row.chunks(PANEL)) {
-                    panel[i * PANEL..][..v.len()].copy_from_slice(v);
-                }
-            }
-        })
+        let Ok(packed) = Packer::single(cpu, precision).kn(k, n, |start, out| copy(w, start, out));
+        packed
     }
 
     /// Packs the transpose of a row-major `[n, k]` matrix (outputs by inputs, a Linear's or a
@@ -56,80 +45,18 @@ impl Packed {
     /// As [`Packed::from_kn`].
     pub fn from_nk(cpu: &Cpu, w: &[f32], n: usize, k: usize, precision: Precision) -> Packed {
         assert_eq!(w.len(), n * k, "matrix of {n} x {k}");
-        /// Inputs moved at a time, so that the panel's part stays in the first-level cache.
-        const BLOCK: usize = 64;
-        Packed::build(cpu, k, n, precision, |first, panels| {
-            for (p, panel) in panels.chunks_exact_mut(k * PANEL).enumerate() {
-                let start = (first + p) * PANEL;
-                let rows = &w[start * k..n.min(start + PANEL) * k];
-                for (b, out) in panel.chunks_mut(BLOCK * PANEL).enumerate() {
-                    for (j, row) in rows.chunks_exact(k).enumerate() {
-                        for (column, &v) in out.chunks_exact_mut(PANEL).zip(&row[b * BLOCK..]) {
-                            column[j] = v;
-                        }
-                    }
-                }
-            }
-        })
-    }
-
-    /// Zeroed panels, filled by `fill(number of the first, panels)` in groups, then rounded.
-    fn build(
-        cpu: &Cpu,
-        k: usize,
-        n: usize,
-        precision: Precision,
-        fill: impl Fn(usize, &mut [f32]) + Sync,
-    ) -> Packed {
-        let in_range = precision != Precision::Int8 || k <= integers::MAX_INPUTS;
-        assert!(in_range, "{k} inputs are too many for int8: at most {}", integers::MAX_INPUTS);
-        let (panels, stride) = (n.div_ceil(PANEL), stride(precision, k));
-        let mut packed = Packed { data: Buffer::zeroed(panels * stride), precision, k, n };
-        if k == 0 {
-            return packed;
-        }
-        if precision != Precision::F32 {
-            packed.round(cpu, fill);
-            return packed;
-        }
-        // By the ranges that a product with few rows reads them by, see `queue`.
-        let queue = Queue::groups(panels, cpu.threads(), GROUP);
-        let out = Shared::new(&mut packed.data);
-        cpu.run(Need::default(), |thread, _| {
-            while let Some(taken) = queue.take(thread) {
-                // SAFETY: each panel is taken once.
-                fill(taken.start, unsafe { out.part(taken.start * stride, taken.len() * stride) });
-            }
-        });
+        let Ok(packed) = Packer::single(cpu, precision).nk(n, k, |start, out| copy(w, start, out));
         packed
     }
 
-    /// Fills groups of panels in scratch and writes them out in this matrix's precision.
-    fn round(&mut self, cpu: &Cpu, fill: impl Fn(usize, &mut [f32]) + Sync) {
-        let (panels, wide, stride) = (self.panels(), self.k * PANEL, stride(self.precision, self.k));
-        let encode = match self.precision {
-            Precision::F32 => unreachable!("f32 is not rounded"),
-            Precision::Bf16 => cpu.table().narrow,
-            Precision::Int8 => cpu.integers().encode_int8,
-            Precision::Int4 => cpu.integers().encode_int4,
-        };
-        let padded = !self.n.is_multiple_of(PANEL);
-        let group = (STAGED / wide).clamp(1, GROUP);
-        let queue = Queue::groups(panels, cpu.threads(), group);
-        let out = Shared::new(self.data.words_mut());
-        cpu.run(Need { rows: group * wide, ..Need::default() }, |thread, scratch| {
-            while let Some(taken) = queue.take(thread) {
-                let staged = &mut scratch.rows[..taken.len() * wide];
-                if padded && taken.end == panels {
-                    staged.fill(0.0);
-                }
-                fill(taken.start, staged);
-                for (panel, rows) in taken.zip(staged.chunks_exact(wide)) {
-                    // SAFETY: each panel is taken once.
-                    encode(rows, unsafe { out.part(panel * stride, stride) });
-                }
-            }
-        });
+    /// Over panels, zeroed or not yet written.
+    pub(super) fn new(data: Buffer, precision: Precision, k: usize, n: usize) -> Packed {
+        Packed { data, precision, k, n }
+    }
+
+    /// All panels, to write.
+    pub(super) fn data_mut(&mut self) -> &mut Buffer {
+        &mut self.data
     }
 
     /// The numbers the weights are kept in.
@@ -197,8 +124,14 @@ impl Packed {
     }
 }
 
-/// Words of a panel.
-fn stride(precision: Precision, k: usize) -> usize {
+/// The source of a matrix that is in memory.
+fn copy(w: &[f32], start: usize, out: &mut [f32]) -> Result<(), Infallible> {
+    out.copy_from_slice(&w[start..][..out.len()]);
+    Ok(())
+}
+
+/// Words of a panel of `k` rows.
+pub(super) fn stride(precision: Precision, k: usize) -> usize {
     match precision {
         Precision::F32 => k * PANEL,
         Precision::Bf16 => k * PANEL / 2,
@@ -214,7 +147,7 @@ mod tests {
     #[test]
     fn both_layouts_pack_to_the_same_panels_and_columns_come_back() {
         let cpu = Cpu::new(2, None).unwrap();
-        for (k, n) in [(1, 1), (3, 31), (5, 32), (7, 33), (130, 70), (2, 1000), (8000, 40)] {
+        for (k, n) in [(1, 1), (3, 31), (5, 32), (7, 33), (130, 70), (2, 1000), (8000, 40), (99, 4200)] {
             let kn: Vec<f32> = (0..k * n).map(|i| i as f32).collect();
             let nk: Vec<f32> = (0..n).flat_map(|j| (0..k).map(move |i| (i * n + j) as f32)).collect();
             for precision in Precision::ALL {

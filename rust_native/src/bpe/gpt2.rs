@@ -4,14 +4,31 @@
 //! the vocabulary: ids 0..256 are the bytes in GPT-2's order, id 256 + i is merge i, and the end-of-text
 //! token comes last. The tests compare the digests of the files written from this with the published ones.
 
+use sha2::{Digest, Sha256};
+
 use super::Tokenizer;
 use super::alphabet::ID_ORDER;
+use crate::init::hex;
 
 /// (left id, right id) in rank order, u16 little-endian.
 static MERGES: &[u8; 200_000] = include_bytes!(concat!(env!("OUT_DIR"), "/gpt2_merges.bin"));
 
 /// GPT-2's one special token.
 pub(super) const END_OF_TEXT: &str = "<|endoftext|>";
+
+/// Length and SHA-256 of the published vocab.json and merges.txt.
+const PUBLISHED: [(usize, &str); 2] = [
+    (1_042_301, "196139668be63f3b5d6574427317ae82f612a97c5d1cdaf36ed2256dbf636783"),
+    (456_318, "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5"),
+];
+
+/// Whether these are the bytes of GPT-2's own vocab.json and merges.txt, to the last.
+pub(super) fn are_published(vocabulary: &[u8], merges: &[u8]) -> bool {
+    let files = || [vocabulary, merges].into_iter().zip(PUBLISHED);
+    // Lengths first: another vocabulary is not hashed.
+    files().all(|(bytes, (len, _))| bytes.len() == len)
+        && files().all(|(bytes, (_, digest))| hex(&Sha256::digest(bytes)) == digest)
+}
 
 impl Tokenizer {
     /// GPT-2's tokenizer: 50,257 ids, no file needed. Takes a few milliseconds; keep it and share it.

@@ -9,14 +9,13 @@ pub(super) fn f32_from_le(bytes: &[u8]) -> Vec<f32> {
 }
 
 /// Widens f16.
-pub(super) fn f32_from_f16(bytes: &[u8]) -> Vec<f32> {
-    bytes.as_chunks::<2>().0.iter().map(|&two| widen(u16::from_le_bytes(two))).collect()
+pub(super) fn f16(two: [u8; 2]) -> f32 {
+    widen(u16::from_le_bytes(two))
 }
 
 /// Widens bf16: the upper half of an f32.
-pub(super) fn f32_from_bf16(bytes: &[u8]) -> Vec<f32> {
-    let single = |&two: &[u8; 2]| f32::from_bits(u32::from(u16::from_le_bytes(two)) << 16);
-    bytes.as_chunks::<2>().0.iter().map(single).collect()
+pub(super) fn bf16(two: [u8; 2]) -> f32 {
+    f32::from_bits(u32::from(u16::from_le_bytes(two)) << 16)
 }
 
 /// IEEE 754 binary16 to binary32: 1 sign, 5 exponent (bias 15), 10 fraction bits.
@@ -55,7 +54,7 @@ mod tests {
     #[test]
     fn every_half_is_exact() {
         for bits in 0..=u16::MAX {
-            let wide = f32_from_f16(&bits.to_le_bytes())[0];
+            let wide = f16(bits.to_le_bytes());
             let expected = by_definition(bits);
             if expected.is_nan() {
                 assert!(wide.is_nan());
@@ -69,7 +68,7 @@ mod tests {
     fn bf16_is_the_upper_half() {
         for value in [0.0_f32, -1.0, 1.5, 3.389_531_4e38, f32::INFINITY, -0.0] {
             let upper = (value.to_bits() >> 16) as u16;
-            let wide = f32_from_bf16(&upper.to_le_bytes())[0];
+            let wide = bf16(upper.to_le_bytes());
             assert_eq!(wide.to_bits(), value.to_bits() & 0xFFFF_0000);
         }
     }

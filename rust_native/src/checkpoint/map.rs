@@ -1,7 +1,9 @@
-//! A validated weights file in memory-mapped form.
+//! A validated weights file: mapped for whoever wants a tensor's values where they lie, and open for
+//! reading into memory of the reader's.
 //!
-//! Why mapped: half a gigabyte need not be copied to be read, and processes that load the same file
-//! share its pages.
+//! Why both: values that are looked at need not be copied, and processes that open the same file share
+//! its pages. Whoever copies all of it anyway, as a model that is loaded does, reads: mapping costs a fault
+//! and a page-table entry for what a read takes along, and leaves the pages with the process.
 //!
 //! Invariant: the tensors' offsets lie inside `data()`.
 
@@ -18,6 +20,8 @@ use crate::Error;
 #[derive(Debug)]
 pub(super) struct MappedFile {
     path: PathBuf,
+    #[cfg(unix)]
+    file: File,
     map: Option<Mmap>,
     layout: Layout,
 }
@@ -42,16 +46,27 @@ impl MappedFile {
             Some(unsafe { Mmap::map(&file) }.map_err(|e| Error::io(path, "map", e))?)
         };
         let layout = format::parse(map.as_deref().unwrap_or_default(), path)?;
-        Ok(Self { path: path.to_owned(), map, layout })
+        Ok(Self {
+            path: path.to_owned(),
+            #[cfg(unix)]
+            file,
+            map,
+            layout,
+        })
     }
 
-    /// Hands the map's resident pages back to the system; the next reader faults them in again.
-    pub(super) fn release(&self) {
+    /// Fills `out` from `start`, counted as tensor offsets are.
+    pub(super) fn read(&self, start: usize, out: &mut [u8]) -> Result<(), Error> {
         #[cfg(unix)]
-        if let Some(map) = &self.map {
-            // SAFETY: the map is file-backed, private and never written to, so a page that is dropped
-            // comes back with the same bytes. A refusal changes nothing and is ignored.
-            let _ = unsafe { map.unchecked_advise(memmap2::UncheckedAdvice::DontNeed) };
+        {
+            use std::os::unix::fs::FileExt;
+            let at = (self.layout.data + start) as u64;
+            self.file.read_exact_at(out, at).map_err(|e| Error::io(&self.path, "read", e))
+        }
+        #[cfg(not(unix))]
+        {
+            out.copy_from_slice(&self.data()[start..][..out.len()]);
+            Ok(())
         }
     }
 
@@ -77,4 +92,10 @@ pub(super) fn f32_view(bytes: &[u8]) -> Option<&[f32]> {
     // SAFETY: every bit pattern is a valid f32 and `align_to` only returns aligned elements inside `bytes`.
     let (before, values, after) = unsafe { bytes.align_to::<f32>() };
     (before.is_empty() && after.is_empty()).then_some(values)
+}
+
+/// Values as bytes in this machine's order, to be written.
+pub(super) fn f32_bytes(values: &mut [f32]) -> &mut [u8] {
+    // SAFETY: the bytes of initialised floats, as borrowed as they are; every bit pattern is a valid f32.
+    unsafe { std::slice::from_raw_parts_mut(values.as_mut_ptr().cast(), size_of_val(values)) }
 }

@@ -10,10 +10,13 @@
 //!
 //! Invariant: no byte of a file is interpreted before its header has passed [`mod@format`]'s checks.
 
+mod elements;
 pub mod format;
 mod half;
 mod map;
 mod shards;
+
+pub use elements::Elements;
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -99,17 +102,20 @@ impl Checkpoint {
             Dtype::F32 => {
                 map::f32_view(bytes).map_or_else(|| Cow::Owned(half::f32_from_le(bytes)), Cow::Borrowed)
             }
-            Dtype::F16 => Cow::Owned(half::f32_from_f16(bytes)),
-            Dtype::Bf16 => Cow::Owned(half::f32_from_bf16(bytes)),
+            Dtype::F16 => Cow::Owned(bytes.as_chunks().0.iter().map(|&two| half::f16(two)).collect()),
+            Dtype::Bf16 => Cow::Owned(bytes.as_chunks().0.iter().map(|&two| half::bf16(two)).collect()),
             Dtype::Other(_) => return Err(wrong_dtype(file.path(), name, tensor)),
         })
     }
 
-    /// Gives the memory of every page read so far back to the system. Tensors stay valid; reading one
-    /// again reads the file again. Whoever copies tensor after tensor keeps file and copy from being in
-    /// memory together.
-    pub fn release(&self) {
-        self.files.iter().for_each(MappedFile::release);
+    /// The same elements, to be read from the file piece by piece: for whoever copies them anyway. Nothing
+    /// of the file is in this process's memory then.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::tensor`].
+    pub fn elements(&self, name: &str, shape: &[usize]) -> Result<Elements<'_>, Error> {
+        let (file, tensor) = self.find(name, shape)?;
+        Elements::new(file, tensor).ok_or_else(|| wrong_dtype(file.path(), name, tensor))
     }
 
     fn find(&self, name: &str, shape: &[usize]) -> Result<(&MappedFile, &Tensor), Error> {

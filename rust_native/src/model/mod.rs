@@ -11,8 +11,9 @@ pub use forward::{NewTokens, Want};
 
 use std::borrow::Cow;
 
-use kernels::{Cpu, Isa, KvPrecision, Linear, Packed, Pinning, Precision};
+use kernels::{Cpu, Isa, KvPrecision, Linear, Packer, Pinning, Precision};
 
+use crate::checkpoint::Elements;
 use crate::generate::GenerateError;
 use crate::{Cache, Checkpoint, Config, Error};
 
@@ -97,13 +98,9 @@ impl Gpt2 {
     /// # Errors
     /// As [`Gpt2::from_tensors`], and what the checkpoint says of a missing or misshapen tensor.
     pub fn load(checkpoint: &Checkpoint, options: &Options) -> Result<Gpt2, Error> {
-        // A tensor is packed before the next is asked for, so the pages behind it can go.
-        let model = Gpt2::from_tensors(checkpoint.config(), options, |name, shape| {
-            checkpoint.release();
-            checkpoint.tensor(name, shape)
-        });
-        checkpoint.release();
-        model
+        Gpt2::build(checkpoint.config(), options, |name, shape| {
+            checkpoint.elements(name, shape).map(Values::File)
+        })
     }
 
     /// Builds a model from any source of tensors. `tensor(name, shape)` gives the row-major values
@@ -115,7 +112,15 @@ impl Gpt2 {
     pub fn from_tensors<'a, E: From<GenerateError> + From<Error>>(
         config: &Config,
         options: &Options,
-        tensor: impl FnMut(&str, &[usize]) -> Result<Cow<'a, [f32]>, E>,
+        mut tensor: impl FnMut(&str, &[usize]) -> Result<Cow<'a, [f32]>, E>,
+    ) -> Result<Gpt2, E> {
+        Gpt2::build(config, options, |name, shape| tensor(name, shape).map(Values::Memory))
+    }
+
+    fn build<'a, E: From<GenerateError> + From<Error>>(
+        config: &Config,
+        options: &Options,
+        tensor: impl FnMut(&str, &[usize]) -> Result<Values<'a>, E>,
     ) -> Result<Gpt2, E> {
         config.check()?;
         let theta_hat = options.theta_hat.unwrap_or(1.0);
@@ -124,7 +129,8 @@ impl Gpt2 {
             return Err(GenerateError::option("theta_hat", theta_hat, remedy).into());
         }
         let cpu = Cpu::with(options.threads, options.isa, options.pinning).map_err(GenerateError::from)?;
-        let mut source = Source { cpu: &cpu, precision: options.precision, tensor, prefix: String::new() };
+        let packer = Packer::new(&cpu, options.precision);
+        let mut source = Source { packer, tensor, prefix: String::new() };
         let (c, f, v) = (config.n_embd, config.n_inner, config.vocab_size);
         let tokens = source.head("wte.weight", v, c)?;
         let positions = source.vector("wpe.weight", &[config.n_positions, c])?;
@@ -220,21 +226,48 @@ impl Gpt2 {
     }
 }
 
-/// A source of tensors with the names of one block in front.
+/// The values of a tensor.
+enum Values<'a> {
+    Memory(Cow<'a, [f32]>),
+    File(Elements<'a>),
+}
+
+impl Values<'_> {
+    /// Puts elements `start..start + out.len()` into `out`.
+    fn read(&self, start: usize, out: &mut [f32]) -> Result<(), Error> {
+        match self {
+            Values::Memory(values) => out.copy_from_slice(&values[start..][..out.len()]),
+            Values::File(elements) => elements.read(start, out)?,
+        }
+        Ok(())
+    }
+}
+
+/// A source of tensors with the names of one block in front, and what packs them.
 struct Source<'c, F> {
-    cpu: &'c Cpu,
-    precision: Precision,
+    packer: Packer<'c>,
     tensor: F,
     prefix: String,
 }
 
-impl<'a, E, F: FnMut(&str, &[usize]) -> Result<Cow<'a, [f32]>, E>> Source<'_, F> {
-    fn get(&mut self, name: &str, shape: &[usize]) -> Result<Cow<'a, [f32]>, E> {
-        (self.tensor)(&format!("{}{name}", self.prefix), shape)
+impl<'a, E: From<Error>, F: FnMut(&str, &[usize]) -> Result<Values<'a>, E>> Source<'_, F> {
+    fn get(&mut self, name: &str, shape: &[usize]) -> Result<Values<'a>, E> {
+        let values = (self.tensor)(&format!("{}{name}", self.prefix), shape)?;
+        if let Values::Memory(values) = &values {
+            assert_eq!(values.len(), shape.iter().product::<usize>(), "values of `{name}` {shape:?}");
+        }
+        Ok(values)
     }
 
     fn vector(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>, E> {
-        Ok(self.get(name, shape)?.into_owned())
+        match self.get(name, shape)? {
+            Values::Memory(values) => Ok(values.into_owned()),
+            Values::File(elements) => {
+                let mut values = vec![0.0; elements.len()];
+                elements.read(0, &mut values)?;
+                Ok(values)
+            }
+        }
     }
 
     fn norm(&mut self, name: &str, c: usize) -> Result<Norm, E> {
@@ -247,14 +280,14 @@ impl<'a, E, F: FnMut(&str, &[usize]) -> Result<Cow<'a, [f32]>, E>> Source<'_, F>
     /// A Conv1D: weight `[k, n]`, bias `[n]`.
     fn linear(&mut self, name: &str, k: usize, n: usize) -> Result<Linear, E> {
         let values = self.get(&format!("{name}.weight"), &[k, n])?;
-        let weight = Packed::from_kn(self.cpu, &values, k, n, self.precision);
+        let weight = self.packer.kn(k, n, |start, out| values.read(start, out))?;
         Ok(Linear { weight, bias: self.vector(&format!("{name}.bias"), &[n])? })
     }
 
     /// A token table or head `[v, c]`, without bias.
     fn head(&mut self, name: &str, v: usize, c: usize) -> Result<Linear, E> {
         let values = self.get(name, &[v, c])?;
-        let weight = Packed::from_nk(self.cpu, &values, v, c, self.precision);
+        let weight = self.packer.nk(v, c, |start, out| values.read(start, out))?;
         Ok(Linear { weight, bias: Vec::new() })
     }
 }

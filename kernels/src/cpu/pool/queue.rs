@@ -7,10 +7,10 @@
 //!
 //! That is what places memory where there is more than one controller, because a page belongs to
 //! the processor that touches it first:
-//! - Weights are packed by the ranges that decode reads them by. All panels of a matrix have the same
-//!   bytes, so equal numbers of panels are equal bytes. What a helper packs, and a large page across two
-//!   ranges, lies with one of the two; a matrix below 2 MiB comes from the allocator, which may
-//!   have touched its pages before.
+//! - Weights are touched first by the ranges that decode reads them by, where there are several
+//!   controllers before they are packed (`packer`). All panels of a matrix have the same bytes, so equal
+//!   numbers of panels are equal bytes. What a helper takes, and a large page across two ranges, lies
+//!   with one of the two.
 //! - Keys and values are first touched by `store`, by the thread whose range of heads they are, and read
 //!   by the same as long as the number of sequences in a step stays.
 //! - Activations are kilobytes, written by one thread and read by all in the next job: wherever they lie,
