@@ -2,8 +2,8 @@
 //! (FEAT_DotProd), or 16-bit products.
 //!
 //! `usdot` is what the layout asks for. The other two know signed bytes by signed ones only: they
-//! turn a weight of int8 back to signed, which takes 128 off, and [`starts`] gives a row's sum what
-//! that takes from it. One pass over a row's activations for 16 columns costs a sixteenth of the
+//! turn a weight of int8 back to signed, which takes 128 off, and [`left_out`] gives a row's sum
+//! what that takes from it. One pass over a row's activations for 16 columns costs a sixteenth of the
 //! multiply-adds. A weight of int4 is below 16 and signed as it stands.
 //!
 //! int4 meets four columns at a time: whatever their number, each needs every word of A anew, so it
@@ -18,7 +18,7 @@ use std::arch::{asm, is_aarch64_feature_detected};
 use super::super::lanes::recompiled;
 use super::super::neon::{F32x4, Neon};
 use super::vector::{self, Words, integers};
-use super::{Integers, WordTile, ZERO_INT8, encode, portable};
+use super::{Integers, SCALE_WORDS, WordTile, ZERO_INT8, encode, portable};
 
 /// Products of 16 bits.
 const PLAIN: u8 = 0;
@@ -64,9 +64,23 @@ impl<const DOT: u8> Words for W4<DOT> {
         }
     }
     #[inline(always)]
-    unsafe fn starts<const M: usize>(t: &WordTile<'_>) -> [i32; M] {
-        // SAFETY: see splat.
-        unsafe { starts::<DOT, M>(t) }
+    unsafe fn left_out<const M: usize>(t: &WordTile<'_>) -> [i32; M] {
+        match DOT {
+            USDOT => [0; M],
+            // SAFETY: the caller's promise, word for word.
+            _ => unsafe { left_out::<DOT, M>(t) },
+        }
+    }
+    #[inline(always)]
+    unsafe fn scales(group: *const u32, column: usize) -> F32x4 {
+        // Parts are a loop here, and a shift by 16 or by nothing is no branch in it.
+        let shift = if column < SCALE_WORDS { 16 } else { 0 };
+        // SAFETY: 4 of the group's scales, by the caller's promise; the CPU as well.
+        unsafe {
+            let words = vld1q_u32(group.add(column % SCALE_WORDS));
+            let shifted = vshlq_u32(words, vdupq_n_s32(shift));
+            F32x4(vreinterpretq_f32_u32(vandq_u32(shifted, vdupq_n_u32(0xFFFF_0000))))
+        }
     }
     #[inline(always)]
     unsafe fn add(self, b: Self) -> Self {
@@ -165,20 +179,15 @@ fn usdot(mut sums: int32x4_t, b: int32x4_t, a: int32x4_t) -> int32x4_t {
     sums
 }
 
-/// The rows' corrections and, where `dot` counts weights as signed, what that takes off:
-/// [`ZERO_INT8`] times the sum of a row's activations.
+/// What a `dot` that counts weights as signed leaves out: [`ZERO_INT8`] times the sum of a row's
+/// activations.
 ///
 /// # Safety
 /// W4's instruction set, and a tile of `M` rows that passed `WordTile::check_int8`.
 #[inline(always)]
-unsafe fn starts<const DOT: u8, const M: usize>(t: &WordTile<'_>) -> [i32; M] {
-    let (corrections, words) = t.a.split_at(M);
-    let mut starts: [i32; M] = std::array::from_fn(|m| corrections[m]);
-    if DOT == USDOT {
-        return starts;
-    }
-    let mut sums = [[0; 4]; M];
-    let blocks = words[..t.steps * M].chunks_exact(4 * M);
+unsafe fn left_out<const DOT: u8, const M: usize>(t: &WordTile<'_>) -> [i32; M] {
+    let (mut left_out, mut sums) = ([0i32; M], [[0; 4]; M]);
+    let blocks = t.a[M..(1 + t.steps) * M].chunks_exact(4 * M);
     let rest = blocks.remainder();
     // SAFETY: a block has M registers of words; the CPU is the caller's promise.
     unsafe {
@@ -196,13 +205,13 @@ unsafe fn starts<const DOT: u8, const M: usize>(t: &WordTile<'_>) -> [i32; M] {
     }
     // Word i of a block belongs to row i mod M.
     for (i, &sum) in sums.as_flattened().iter().enumerate() {
-        starts[i % M] = starts[i % M].wrapping_add(ZERO_INT8.wrapping_mul(sum));
+        left_out[i % M] = left_out[i % M].wrapping_add(ZERO_INT8.wrapping_mul(sum));
     }
     for (i, word) in rest.iter().enumerate() {
         let sum: i32 = word.to_le_bytes().iter().map(|&byte| i32::from(byte.cast_signed())).sum();
-        starts[i % M] = starts[i % M].wrapping_add(ZERO_INT8.wrapping_mul(sum));
+        left_out[i % M] = left_out[i % M].wrapping_add(ZERO_INT8.wrapping_mul(sum));
     }
-    starts
+    left_out
 }
 
 /// # Safety

@@ -13,8 +13,8 @@ use crate::prefetch::prefetch;
 ///
 /// # Safety
 /// Every function needs a CPU with the implementor's instruction set; `load` and `store` need `N`
-/// valid words at the address, `left` one; `starts` a tile of `M` rows that passed
-/// `WordTile::check_int8`.
+/// valid words at the address, `left` one, `scales` a group of an int4 panel, and `left_out` a tile
+/// of `M` rows that passed `WordTile::check_int8`.
 pub(super) trait Words: Copy {
     /// As many floats.
     type Floats: Lanes;
@@ -28,14 +28,22 @@ pub(super) trait Words: Copy {
         // SAFETY: the caller's promise.
         unsafe { Self::splat(*at) }
     }
-    /// What the rows' sums of int8 start from: their corrections, and what `dot` leaves out.
+    /// What `dot` leaves out of the rows' sums of int8.
     #[inline(always)]
-    unsafe fn starts<const M: usize>(t: &WordTile<'_>) -> [i32; M] {
-        std::array::from_fn(|m| t.a[m])
+    unsafe fn left_out<const M: usize>(_: &WordTile<'_>) -> [i32; M] {
+        [0; M]
+    }
+    /// The scales of `N` columns from `column` on, of the int4 group at `group`.
+    #[inline(always)]
+    unsafe fn scales(group: *const u32, column: usize) -> Self::Floats {
+        // Columns of the first half are in the low halves of the words.
+        let half = column / SCALE_WORDS;
+        // SAFETY: the caller's promise: N words from here on are among the scales.
+        unsafe { Self::Floats::widen(group.add(column % SCALE_WORDS))[half] }
     }
     unsafe fn add(self, b: Self) -> Self;
     /// `self + sum of 4 products` in each lane, unsigned bytes of `b` by signed ones of `a`, less
-    /// what `starts` has put in already.
+    /// what `left_out` makes up for.
     unsafe fn dot(self, b: Self, a: Self) -> Self;
     /// The same for bytes of `b` up to 15.
     unsafe fn dot_nibbles(self, b: Self, a: Self) -> Self;
@@ -64,8 +72,9 @@ pub(super) unsafe fn int8<V: Words, const M: usize, const NV: usize, const U: us
     unsafe {
         let (mut a, mut b) = (t.a.as_ptr().wrapping_add(M), t.b.as_ptr().wrapping_add(first));
         let mut sums = [[[V::splat(0); NV]; M]; U];
-        for (row, start) in sums[0].iter_mut().zip(V::starts::<M>(t)) {
-            *row = [V::splat(start); NV];
+        let left_out = V::left_out::<M>(t);
+        for (m, row) in sums[0].iter_mut().enumerate() {
+            *row = [V::splat(t.a[m].wrapping_add(left_out[m])); NV];
         }
         for _ in 0..t.steps / U {
             for sums in &mut sums {
@@ -148,9 +157,7 @@ pub(super) unsafe fn int4<V: Words, const M: usize, const NV: usize>(
             for j in 0..NV {
                 let column = first + j * V::N;
                 let dots = group::<V, M>(a, b, column);
-                // Columns of the first half are in the low halves of the scales' words.
-                let [low, high] = V::Floats::widen(b.add(column % SCALE_WORDS));
-                let scale = if column < SCALE_WORDS { low } else { high };
+                let scale = V::scales(b, column);
                 for (row, dots) in sums.iter_mut().zip(dots) {
                     row[j] = dots.to_floats().fma(scale, row[j]);
                 }
