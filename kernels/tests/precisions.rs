@@ -7,7 +7,8 @@
 mod common;
 
 use common::{close, cpus, gelu64, values};
-use kernels::{Cpu, Input, Linear, Output, Packed, Precision};
+use kernels::cpu::dots::{DotTile, Dots, portable};
+use kernels::{Cpu, Input, Isa, Linear, Output, Packed, Precision};
 
 /// Rows: one, few, the edges of a tile, more than a block, more than threads want to share.
 const ROWS: [usize; 7] = [1, 2, 7, 14, 15, 97, 200];
@@ -22,9 +23,22 @@ fn quantised(row: &[f32]) -> (Vec<f64>, f64) {
     (whole, f64::from(max / 127.0))
 }
 
-/// The rows that a product in `precision` multiplies, in f64.
-fn seen(x: &[f32], k: usize, precision: Precision) -> Vec<f64> {
+/// The nearest bf16, of two equally near ones the even.
+fn bf16(x: f32) -> f32 {
+    let (below, half) = (x.to_bits() & 0xFFFF_0000, 0x8000);
+    let (rest, odd) = (x.to_bits() - below, below & 0x1_0000 != 0);
+    f32::from_bits(if rest > half || rest == half && odd { below + 0x1_0000 } else { below })
+}
+
+/// Whether `cpu` rounds `m` rows to bf16 before it multiplies them by bf16.
+fn rounds_to_bf16(cpu: &Cpu, m: usize) -> bool {
+    cpu.dots().is_some_and(|dots| m >= dots.least)
+}
+
+/// The rows that a product in `precision` on `cpu` multiplies, in f64.
+fn seen(cpu: &Cpu, x: &[f32], k: usize, precision: Precision) -> Vec<f64> {
     match precision {
+        Precision::Bf16 if rounds_to_bf16(cpu, x.len() / k) => x.iter().map(|&v| bf16(v).into()).collect(),
         Precision::F32 | Precision::Bf16 => x.iter().map(|&v| f64::from(v)).collect(),
         Precision::Int8 | Precision::Int4 => {
             let row = |row| {
@@ -72,16 +86,16 @@ fn every_product_is_that_of_the_rounded_numbers() {
             for (i, m) in ROWS.into_iter().enumerate() {
                 let output = [Output::Store, Output::Add, Output::Gelu][(i + case) % 3];
                 let (x, before) = (values(3 + m as u64, m * k), values(4, m * n));
-                let mut want = product(&seen(&x, k, precision), &columns, k);
-                for (at, sum) in want.iter_mut().enumerate() {
-                    *sum += linear.bias.get(at % n).map_or(0.0, |&b| f64::from(b));
-                    *sum = match output {
-                        Output::Store => *sum,
-                        Output::Add => *sum + f64::from(before[at]),
-                        Output::Gelu => gelu64(*sum),
-                    };
-                }
                 for cpu in cpus(1 + (case + i) % 3) {
+                    let mut want = product(&seen(&cpu, &x, k, precision), &columns, k);
+                    for (at, sum) in want.iter_mut().enumerate() {
+                        *sum += linear.bias.get(at % n).map_or(0.0, |&b| f64::from(b));
+                        *sum = match output {
+                            Output::Store => *sum,
+                            Output::Add => *sum + f64::from(before[at]),
+                            Output::Gelu => gelu64(*sum),
+                        };
+                    }
                     let mut y = before.clone();
                     cpu.linear(Input::Rows(&x), &linear, &mut y, output);
                     let what = format!("{cpu:?} {precision} {m}x{k}x{n} {output:?}");
@@ -132,24 +146,25 @@ fn rounding_stays_within_the_bound_of_its_steps() {
             cpu.linear(Input::Rows(&x), &linear, &mut y, Output::Store);
             for (at, (&got, &want)) in y.iter().zip(&want).enumerate() {
                 let (row, column) = (&rows[at / n * k..][..k], &exact[at % n * k..][..k]);
-                let half_step_x = largest(row) / 254.0;
+                let eighth_bit = |_| largest(row) / 254.0;
+                let rounded = if rounds_to_bf16(&cpu, m) { 1.0 / 256.0 } else { 0.0 };
                 // (a + e)(b + f) - ab = af + be + ef, summed.
-                let off = |half_step_w: &dyn Fn(usize) -> f64, half_step_x: f64| -> f64 {
+                let off = |half_step_w: &dyn Fn(usize) -> f64, half_step_x: &dyn Fn(usize) -> f64| -> f64 {
                     let one = |i: usize| {
-                        let (e, f) = (half_step_x, half_step_w(i));
+                        let (e, f) = (half_step_x(i), half_step_w(i));
                         row[i].abs() * f + column[i].abs() * e + e * f
                     };
                     (0..k).map(one).sum()
                 };
                 let bound = match precision {
                     Precision::F32 => 0.0,
-                    Precision::Bf16 => off(&|i| column[i].abs() / 256.0, 0.0),
-                    Precision::Int8 => off(&|_| largest(column) / 254.0, half_step_x),
+                    Precision::Bf16 => off(&|i| column[i].abs() / 256.0, &|i| rounded * row[i].abs()),
+                    Precision::Int8 => off(&|_| largest(column) / 254.0, &eighth_bit),
                     // The furthest off: what nearly equals the largest, with the other sign, and
                     // is clipped at 7 of 8.9.
                     Precision::Int4 => off(
                         &|i| largest(&column[i / 32 * 32..][..32]) * (1.9 / 8.9 + 1.0 / 256.0),
-                        half_step_x,
+                        &eighth_bit,
                     ),
                 };
                 let (error, budget) = ((f64::from(got) - want).abs(), bound + 1e-5);
@@ -238,12 +253,69 @@ fn a_row_of_zeros_gives_the_bias_and_one_that_is_not_finite_says_so() {
         for cpu in cpus(1) {
             let weight = Packed::from_kn(&cpu, &weights(17, k * n), k, n, precision);
             let linear = Linear { weight, bias: bias.clone() };
-            let mut x = vec![0.0; 2 * k];
-            x[k + 7] = f32::NAN;
-            let mut y = vec![0.0; 2 * n];
-            cpu.linear(Input::Rows(&x), &linear, &mut y, Output::Store);
-            assert_eq!(y[..n], bias, "{cpu:?} {precision}");
-            assert!(y[n..].iter().all(|v| v.is_nan()), "{cpu:?} {precision}");
+            for m in [2, 20] {
+                let mut x = vec![0.0; m * k];
+                x[k + 7] = f32::NAN;
+                let mut y = vec![0.0; m * n];
+                cpu.linear(Input::Rows(&x), &linear, &mut y, Output::Store);
+                for (row, y) in y.chunks_exact(n).enumerate() {
+                    let right = if row == 1 { y.iter().all(|v| v.is_nan()) } else { y == bias };
+                    assert!(right, "{cpu:?} {precision}, row {row} of {m}: {y:?}");
+                }
+            }
+        }
+    }
+}
+
+/// Pairs, as every path of this machine makes them of `row`: all the same.
+fn pairs(row: &[f32]) -> Vec<u32> {
+    let mut all = Dots::available().map(|dots| {
+        let mut pairs = vec![u32::MAX; row.len().div_ceil(2)];
+        (dots.narrow)(row, &mut pairs);
+        (dots.name, pairs)
+    });
+    let (_, first) = all.next().unwrap();
+    for (name, other) in all {
+        assert_eq!(other, first, "{name}");
+    }
+    first
+}
+
+#[test]
+fn rows_become_pairs_of_the_nearest_bf16() {
+    let awkward = [0x3F80_8000, 0x3F81_8000, 0x3F80_8001, 0x7F7F_FFFF, 0x8000_0000, 0xFF80_0000, 0x3F80_7FFF];
+    let mut row = values(18, 60);
+    row.extend(awkward.map(f32::from_bits));
+    for len in [1, 2, 33, row.len()] {
+        let row = &row[..len];
+        for (i, pair) in pairs(row).into_iter().enumerate() {
+            let want = [2 * i, 2 * i + 1].map(|at| row.get(at).map_or(0, |&v| bf16(v).to_bits() >> 16));
+            assert_eq!(pair, want[0] | want[1] << 16, "pair {i} of {len}: {:?}", &row[2 * i..]);
+        }
+    }
+    // What makes these a NaN lies in the half that is cut off.
+    let pair = pairs(&[0x7F80_0001, 0xFFBF_FFFF].map(f32::from_bits))[0];
+    assert!([pair << 16, pair].into_iter().all(|half| f32::from_bits(half).is_nan()), "{pair:x}");
+}
+
+#[test]
+fn every_path_multiplies_pairs_as_the_plain_loops_do() {
+    for k in [0, 1, 2, 3, 31, 768, 3073] {
+        // One panel, its words made as a row's are: any 16 a row will do.
+        let b = pairs(&values(19, 32 * k));
+        for rows in 1..=portable::DOTS.rows {
+            let mut a = pairs(&values(20, 2 * k.div_ceil(2) * rows));
+            if k % 2 == 1 {
+                a[k / 2 * rows..].iter_mut().for_each(|pair| *pair &= 0xFFFF);
+            }
+            let mut want = vec![f32::NAN; 32 * rows];
+            (portable::DOTS.tile)(DotTile { a: &a, b: &b, k, rows }, &mut want);
+            let want: Vec<f64> = want.into_iter().map(f64::from).collect();
+            for dots in Dots::available().filter(|dots| rows <= dots.rows) {
+                let mut got = vec![f32::NAN; 32 * rows];
+                (dots.tile)(DotTile { a: &a, b: &b, k, rows }, &mut got);
+                close(&format!("{} {rows}x{k}", dots.name), &got, &want, (k as f64).sqrt() + 1.0, 4e-6);
+            }
         }
     }
 }
@@ -271,13 +343,25 @@ fn the_longest_sum_of_int8_fits() {
 
 #[test]
 fn each_precision_names_the_path_it_takes() {
-    let paths =
-        ["portable", "neon", "neon-dotprod", "neon-i8mm", "avx2", "avx-vnni", "avx512", "avx512-vnni"];
+    let paths = [
+        "portable",
+        "neon",
+        "neon-dotprod",
+        "neon-i8mm",
+        "avx2",
+        "avx-vnni",
+        "avx512",
+        "avx512-bf16",
+        "avx512-vnni",
+    ];
     for cpu in cpus(1) {
         for precision in Precision::ALL {
             assert!(paths.contains(&cpu.path(precision)));
         }
-        assert_eq!(cpu.path(Precision::Bf16), cpu.isa().name());
+        assert_eq!(cpu.path(Precision::F32), cpu.isa().name());
+        let bf16 = cpu.dots().map_or(cpu.isa().name(), |dots| dots.name);
+        assert_eq!(cpu.path(Precision::Bf16), bf16);
+        assert!(cpu.isa() == Isa::Avx512 || cpu.dots().is_none(), "{cpu:?}");
         assert_eq!(cpu.path(Precision::Int4), cpu.integers().name);
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use super::dots::Dots;
 use super::integers::Integers;
 use super::isa::Isa;
 use super::pool::{PinError, Pinning, Team};
@@ -53,6 +54,7 @@ pub struct Cpu {
     isa: Isa,
     table: &'static Table,
     integers: &'static Integers,
+    dots: Option<&'static Dots>,
     team: Team,
     pinning: Pinning,
     scratch: Vec<Mutex<Scratch>>,
@@ -111,8 +113,8 @@ impl Cpu {
         let table = isa.table().ok_or(CpuError::NoIsa { asked: isa, best })?;
         let team = Team::with(threads, pinning)?;
         let scratch = (0..team.size()).map(|_| Mutex::default()).collect();
-        let integers = Integers::of(isa);
-        Ok(Cpu { isa, table, integers, team, pinning, scratch, reserved: Default::default() })
+        let (integers, dots) = (Integers::of(isa), Dots::of(isa));
+        Ok(Cpu { isa, table, integers, dots, team, pinning, scratch, reserved: Default::default() })
     }
 
     /// The instruction set in use.
@@ -140,11 +142,17 @@ impl Cpu {
         self.integers
     }
 
+    /// The single-threaded kernels on pairs of bf16 in use, where the CPU gains by them.
+    pub fn dots(&self) -> Option<&'static Dots> {
+        self.dots
+    }
+
     /// The name of the path that products with weights in `precision` take, for a record: `avx512`,
-    /// `avx512-vnni`.
+    /// `avx512-vnni`. In bf16 `avx512-bf16` says that many rows are rounded to bf16 too.
     pub fn path(&self, precision: Precision) -> &'static str {
         match precision {
-            Precision::F32 | Precision::Bf16 => self.isa.name(),
+            Precision::F32 => self.isa.name(),
+            Precision::Bf16 => self.dots.map_or(self.isa.name(), |dots| dots.name),
             Precision::Int8 | Precision::Int4 => self.integers.name,
         }
     }

@@ -2,11 +2,12 @@
 //!
 //! Layers, callers first: [`engine`] (what a model calls) over [`linear`] and [`attention`]
 //! (partitioning and blocking) over tables of single-threaded kernels: [`table::Table`] on floats,
-//! which [`portable`], `neon`, `avx2` and `avx512` fill, and [`integers::Integers`] on whole numbers.
-//! The vector paths share their formulas through `lanes` and `tiles`; `portable` is written apart
-//! from them so that it can check them.
+//! which [`portable`], `neon`, `avx2` and `avx512` fill, [`integers::Integers`] on whole numbers, and
+//! [`dots::Dots`] on pairs of bf16. The vector paths share their formulas through `lanes` and `tiles`;
+//! `portable` is written apart from them so that it can check them.
 
 pub mod attention;
+pub mod dots;
 mod embed;
 pub mod engine;
 pub mod integers;

@@ -1,4 +1,4 @@
-//! Products with weights in f32 and bf16: sums in f32 throughout.
+//! Products of rows in f32 with weights in f32 and bf16: sums in f32 throughout.
 //!
 //! Loops, outermost first: runs of panels, blocks of up to [`K_BLOCK`] inputs, panels of 32
 //! outputs, tiles of a few rows. A is repacked tile by tile as `[k][rows]`. Up to one tile of rows

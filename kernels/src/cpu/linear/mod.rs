@@ -1,18 +1,20 @@
 //! `Y = f(X) W + b` for any number of rows, with the layer norm before it and what follows it fused.
 //!
 //! This file shares the work out, and takes finished sums into Y; `floats` multiplies by weights
-//! in f32 and bf16, `wholes` by int8 and int4.
+//! in f32 and bf16, `dots` by bf16 where that is faster, `wholes` by int8 and int4.
 //!
 //! Rows go in blocks of up to [`ROW_BLOCK`], whose prepared form stays in the second-level cache
 //! while each panel passes through once. Threads share out blocks of rows when there are many, else
 //! panels; then each prepares all rows for itself, which costs less than a second meeting of the
 //! team.
 
+mod dots;
 mod floats;
 mod wholes;
 
 use std::ops::Range;
 
+use super::dots::Dots;
 use super::engine::{Cpu, Need, Scratch};
 use super::integers::Integers;
 use super::pack::{PANEL, Packed};
@@ -75,7 +77,8 @@ pub enum Output {
 
 impl Cpu {
     /// `Y [M, N]` from `X [M, K]`, in the precision of the weight; M is taken from the input's
-    /// length. In int8 and int4 the rows are rounded to 8 bits first, after the norm.
+    /// length. In int8 and int4 the rows are rounded to 8 bits first, after the norm; in bf16 to bf16,
+    /// where the CPU has [`Dots`] and the rows are as many as those ask for.
     ///
     /// # Panics
     /// If the lengths of input, bias, norm or `y` do not fit the weight's shape.
@@ -87,7 +90,9 @@ impl Cpu {
         assert!(w.bias.is_empty() || w.bias.len() == n, "bias of {n}");
         let threads = self.threads();
         let (table, integers) = (self.table(), self.integers());
-        let job = Job { table, integers, input, w, output, y: Shared::new(y) };
+        let bf16 = w.weight.precision() == Precision::Bf16;
+        let dots = self.dots().filter(|dots| bf16 && m >= dots.least);
+        let job = Job { table, integers, dots, input, w, output, y: Shared::new(y) };
         let blocks = m.div_ceil(ROW_BLOCK);
         let need = job.need(m.min(ROW_BLOCK));
         if m >= threads * ROWS_TO_SPLIT {
@@ -115,6 +120,8 @@ impl Cpu {
 struct Job<'a> {
     table: &'static Table,
     integers: &'static Integers,
+    /// Where weights and number of rows suit them.
+    dots: Option<&'static Dots>,
     input: Input<'a>,
     w: &'a Linear,
     output: Output,
@@ -127,6 +134,7 @@ impl Job<'_> {
         let k = self.w.weight.inputs();
         let normed = if matches!(self.input, Input::Norm { .. }) { m * k } else { 0 };
         match self.w.weight.precision() {
+            Precision::Bf16 if self.dots.is_some() => self.need_dots(m, normed),
             Precision::F32 | Precision::Bf16 => self.need_floats(m, normed),
             Precision::Int8 | Precision::Int4 => self.need_wholes(m, normed),
         }
@@ -144,6 +152,9 @@ impl Job<'_> {
             return;
         };
         let panels = std::iter::once(first).chain(std::iter::from_fn(take));
+        if let Some(dots) = self.dots {
+            return self.dots(dots, scratch, block, panels);
+        }
         match self.w.weight.precision() {
             Precision::F32 | Precision::Bf16 => self.floats(scratch, block, panels),
             Precision::Int8 | Precision::Int4 => self.wholes(scratch, block, panels),
