@@ -10,7 +10,7 @@ use super::palette::of_engine;
 use super::sections::stages;
 use super::view::{crossing_word, describe, is_plain_request, shown};
 use crate::record::Status;
-use crate::spec::{Reading, Role, Workload};
+use crate::spec::{Contestant, Reading, Role, Workload};
 use crate::summary::{Cell, Estimate, View};
 use anyhow::Result;
 use worker::{Crossing, Task, TaskKind};
@@ -109,7 +109,13 @@ fn prefill(of: &Material) -> Bars {
         Task::Prefill { tokens, batch } => (batch, tokens, workload.threads),
         _ => (0, 0, 0),
     });
-    let how = "Median; line: 95 % interval. Grey: as many multiply-adds in registers, by precision.";
+    // Records taken before there was a limit of arithmetic have nothing grey to explain.
+    let limits =
+        |engine: &Contestant| engine.role == Role::Limit && engine.tasks.contains(&TaskKind::Prefill);
+    let how = match of.record.run.engines.iter().any(limits) {
+        true => "Median; line: 95 % interval. Grey: as many multiply-adds in registers, by precision.",
+        false => TO_COMPARE,
+    };
     let title = "Prefill: time for the whole prompt";
     let mut chart = times(of, title, how, workloads.clone(), |cell| &cell.time);
     add_shares(of, &mut chart, &workloads);
