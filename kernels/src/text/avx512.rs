@@ -50,12 +50,6 @@ impl Scan for Avx512 {
     }
 
     #[inline(always)]
-    fn fetch<T>(self, at: &T) {
-        // SAFETY: a prefetch reads nothing, and every x86-64 has it.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(at).cast()) }
-    }
-
-    #[inline(always)]
     fn apart<J: Job>(self, job: J) -> J::Output {
         // SAFETY: as above.
         unsafe { apart(self, job) }

@@ -17,6 +17,7 @@ mod avx512;
 mod neon;
 
 use crate::Isa;
+use crate::prefetch::prefetch;
 
 /// Bytes of a block: one bit each in a `u64`.
 pub const BLOCK: usize = 64;
@@ -55,7 +56,10 @@ pub trait Scan: Copy {
     fn smallest(self, rows: &[[u32; 16]]) -> u32;
 
     /// Asks for the cache line where `at` begins, which is about to be read. Changes nothing.
-    fn fetch<T>(self, at: &T);
+    #[inline(always)]
+    fn fetch<T>(self, at: &T) {
+        prefetch(at);
+    }
 
     /// Runs `job` in a function of its own with the set enabled: for the rare branches of a [`Job`],
     /// which then stay out of its loop.

@@ -4,7 +4,6 @@ use std::arch::aarch64::*;
 use std::arch::is_aarch64_feature_detected;
 
 use super::{BLOCK, Classes, Job, Scan, eights};
-use crate::prefetch::prefetch;
 
 /// Proof that this CPU has the set; made only by [`Neon::detect`].
 #[derive(Clone, Copy, Debug)]
@@ -38,11 +37,6 @@ impl Scan for Neon {
     fn smallest(self, rows: &[[u32; 16]]) -> u32 {
         // SAFETY: as above.
         unsafe { smallest(rows) }
-    }
-
-    #[inline(always)]
-    fn fetch<T>(self, at: &T) {
-        prefetch(at);
     }
 
     #[inline(always)]
