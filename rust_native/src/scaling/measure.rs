@@ -94,7 +94,7 @@ impl<'m> Seat<'m> {
     fn new(model: &'m Gpt2, pinning: Pinning, what: &Measure) -> Result<Seat<'m>, GenerateError> {
         let (config, threads) = (model.config(), model.cpu().threads());
         let context = what.context.min(config.n_positions.saturating_sub(1 + STEPS)).max(1);
-        let mut cache = Cache::new(config, 1, (context + 1 + STEPS).min(config.n_positions))?;
+        let mut cache = model.cache(1, (context + 1 + STEPS).min(config.n_positions))?;
         let prompt: Vec<u32> = (0..context).map(|i| (i * 31 % config.vocab_size) as u32).collect();
         model.prefill(&mut cache, &[&prompt])?;
         let team = Team::with(threads, pinning)?;
