@@ -139,27 +139,8 @@ impl Job for Detokenize<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tests::{measure, sample, write_texts};
-    use tokenizers::decoders::byte_level::ByteLevel as Decoder;
-    use tokenizers::models::bpe::BPE;
-    use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+    use crate::tests::{measure, sample, vocabulary, write_texts};
     use worker::{Reply, digest_bytes, digest_ids, write_ids};
-
-    /// A tokenizer.json of the 256 bytes, in code-point order of their printable forms, and two merges.
-    fn vocabulary(folder: &Path) {
-        let mut letters: Vec<char> = ByteLevel::alphabet().into_iter().collect();
-        letters.sort_unstable();
-        let mut names: Vec<String> = letters.iter().map(char::to_string).collect();
-        names.extend(["th".to_string(), "the".to_string()]);
-        let merges = vec![("t".to_string(), "h".to_string()), ("th".to_string(), "e".to_string())];
-        let vocab: Vec<(String, u32)> = names.into_iter().zip(0..).collect();
-        let vocab: [(String, u32); 258] = vocab.try_into().unwrap();
-        let model = BPE::builder().vocab_and_merges(vocab, merges);
-        let mut tokenizer = Tokenizer::new(model.build().unwrap());
-        tokenizer.with_pre_tokenizer(Some(ByteLevel::new(false, true, true)));
-        tokenizer.with_decoder(Some(Decoder::default()));
-        tokenizer.save(folder.join("tokenizer.json"), false).unwrap();
-    }
 
     #[test]
     fn single_calls_and_batches_of_any_width_give_the_same_ids() {
