@@ -39,14 +39,14 @@ impl Engine for HuggingFaceRc {
 
     fn prepare(&mut self, order: &Prepare) -> Result<Box<dyn Job + '_>, Stop> {
         match order.task {
-            Task::Encode { batch } => {
+            Task::Encode { batch, fresh } => {
                 // One thread means no pool: the calling thread does the work.
                 set_num_threads(order.threads.max(1));
                 let texts = order.files.read_texts()?;
                 let loaded = self.load(order.files.vocabulary()?)?;
                 Ok(match batch {
-                    true => Box::new(Batch { loaded, texts, given: None, ids: Vec::new() }),
-                    false => Box::new(Encode { loaded, texts, ids: Vec::new() }),
+                    true => Box::new(Batch { loaded, fresh, texts, given: None, ids: Vec::new() }),
+                    false => Box::new(Encode { loaded, fresh, texts, ids: Vec::new() }),
                 })
             }
             Task::Detokenize => {
@@ -64,11 +64,22 @@ impl HuggingFaceRc {
         let file = vocabulary.join("tokenizer.json");
         if self.loaded.as_ref().is_none_or(|loaded| loaded.file != file) {
             let json = canonicalize_file(&file).with_context(|| format!("cannot load {}", file.display()))?;
-            let tokenizer =
-                from_json(&json).map_err(|error| anyhow!("cannot load {}: {error}", file.display()))?;
+            let tokenizer = build(&json)?;
             self.loaded = Some(Loaded { file, json, tokenizer });
         }
         self.loaded.as_mut().context("a tokenizer was just loaded")
+    }
+}
+
+fn build(json: &str) -> Result<PipelineTokenizer> {
+    from_json(json).map_err(|error| anyhow!("cannot load tokenizer.json: {error}"))
+}
+
+impl Loaded {
+    /// In place of the tokenizer one that remembers nothing.
+    fn forget(&mut self) -> Result<()> {
+        self.tokenizer = build(&self.json)?;
+        Ok(())
     }
 }
 
@@ -79,6 +90,7 @@ fn options() -> EncodeOptions {
 
 struct Encode<'a> {
     loaded: &'a mut Loaded,
+    fresh: bool,
     texts: Vec<String>,
     ids: Vec<PipelineToken>,
 }
@@ -86,6 +98,9 @@ struct Encode<'a> {
 impl Job for Encode<'_> {
     fn reset(&mut self) -> Result<()> {
         self.ids.clear();
+        if self.fresh {
+            self.loaded.forget()?;
+        }
         Ok(())
     }
 
@@ -104,6 +119,7 @@ impl Job for Encode<'_> {
 
 struct Batch<'a> {
     loaded: &'a mut Loaded,
+    fresh: bool,
     texts: Vec<String>,
     /// The texts of the next run, which takes them.
     given: Option<Inputs>,
@@ -113,6 +129,9 @@ struct Batch<'a> {
 impl Job for Batch<'_> {
     fn reset(&mut self) -> Result<()> {
         self.ids.clear();
+        if self.fresh {
+            self.loaded.forget()?;
+        }
         self.given = Some(Inputs::from(self.texts.clone()));
         Ok(())
     }
@@ -173,6 +192,10 @@ mod tests {
         let mut engine = HuggingFaceRc::default();
         let one = sample(&mut engine, r#"{"kind":"encode"}"#, &files, 1);
         assert_eq!((one.units, &one.digest), (known.units, &known.digest));
+        let fresh = sample(&mut engine, r#"{"kind":"encode","fresh":true}"#, &files, 1);
+        assert_eq!((fresh.units, &fresh.digest), (one.units, &one.digest));
+        let fresh = sample(&mut engine, r#"{"kind":"encode","batch":true,"fresh":true}"#, &files, 2);
+        assert_eq!((fresh.units, &fresh.digest), (one.units, &one.digest));
         for threads in [1, 2, 3] {
             let batch = sample(&mut engine, r#"{"kind":"encode","batch":true}"#, &files, threads);
             assert_eq!((batch.units, &batch.digest), (one.units, &one.digest), "{threads} threads");

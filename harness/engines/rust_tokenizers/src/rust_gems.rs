@@ -61,12 +61,13 @@ impl Engine for RustGems {
 
     fn prepare(&mut self, order: &Prepare) -> Result<Box<dyn Job + '_>, Stop> {
         match order.task {
-            Task::Encode { batch } if batch && order.threads > 1 => {
+            Task::Encode { batch: true, .. } if order.threads > 1 => {
                 Err(Stop::refused("bpe has no batch call over threads", "ask for one thread"))
             }
-            Task::Encode { .. } => {
+            Task::Encode { fresh, .. } => {
                 let texts = order.files.read_texts()?;
-                Ok(Box::new(Encode { tokenizer: self.build()?, texts, ids: Vec::new() }))
+                self.build()?;
+                Ok(Box::new(Encode { built: &mut self.built, fresh, texts, ids: Vec::new() }))
             }
             Task::Detokenize => {
                 let ids = order.files.read_ids()?;
@@ -82,7 +83,9 @@ impl Engine for RustGems {
 }
 
 struct Encode<'a> {
-    tokenizer: &'a Tokenizer,
+    /// There between runs; empty only inside a `reset` that failed.
+    built: &'a mut Option<Tokenizer>,
+    fresh: bool,
     texts: Vec<String>,
     ids: Vec<u32>,
 }
@@ -90,12 +93,18 @@ struct Encode<'a> {
 impl Job for Encode<'_> {
     fn reset(&mut self) -> Result<()> {
         self.ids.clear();
+        if self.fresh {
+            // The automata never change; what a kept tokenizer remembers are the states its regex has met.
+            let bpe = self.built.take().context("a tokenizer was built")?.bpe;
+            *self.built = Some(split_by_pattern(bpe)?);
+        }
         Ok(())
     }
 
     fn run(&mut self, _laps: &mut Laps) -> Result<()> {
+        let tokenizer = self.built.as_ref().context("a tokenizer was built")?;
         for text in &self.texts {
-            self.ids.extend(self.tokenizer.encode(text.as_str()));
+            self.ids.extend(tokenizer.encode(text.as_str()));
         }
         Ok(())
     }
@@ -144,6 +153,8 @@ mod tests {
         let mut engine = RustGems::default();
         let encoded = sample(&mut engine, r#"{"kind":"encode"}"#, &files, 1);
         assert_eq!((encoded.units, encoded.digest), (2, digest_ids(&[15496, 995])));
+        let fresh = sample(&mut engine, r#"{"kind":"encode","fresh":true}"#, &files, 1);
+        assert_eq!(fresh.digest, digest_ids(&[15496, 995]));
         let decoded = sample(&mut engine, r#"{"kind":"detokenize"}"#, &files, 1);
         assert_eq!(decoded.digest, digest_bytes(b"Hello world"));
     }
