@@ -389,8 +389,8 @@ pub fn story() -> Record {
         ]
     };
     Scene::default()
-        .workload("encode/prose-64k", Task::Encode { batch: false }, 1)
-        .workload("encode/batch-t2", Task::Encode { batch: true }, 2)
+        .workload("encode/prose-64k", Task::Encode { batch: false, fresh: false }, 1)
+        .workload("encode/batch-t2", Task::Encode { batch: true, fresh: false }, 2)
         .workload("detokenize/prose-64k", Task::Detokenize, 1)
         .workload("prefill/128", Task::Prefill { tokens: 128, batch: 1 }, 2)
         .workload("decode/b1-ctx32", Task::Decode { context: 32, tokens: 8, batch: 1 }, 2)

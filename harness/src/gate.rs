@@ -223,8 +223,8 @@ mod tests {
     fn pass(seed: u64, head: f64, noise: f64) -> Record {
         let mut scene = Scene::default()
             .seed(seed)
-            .workload("encode/x", Task::Encode { batch: false }, 1)
-            .workload("encode/y", Task::Encode { batch: false }, 1)
+            .workload("encode/x", Task::Encode { batch: false, fresh: false }, 1)
+            .workload("encode/y", Task::Encode { batch: false, fresh: false }, 1)
             .engine("n/base", &[("encode/x", 1e6), ("encode/y", 1e6)])
             .engine("n/head", &[("encode/x", 1e6 * head), ("encode/y", 1e6)])
             .again("n/base");

@@ -278,7 +278,7 @@ mod tests {
     fn plan(filters: &Filters) -> Result<Plan> {
         let workloads = [
             workload("decode/b1", Task::Decode { context: 4, tokens: 2, batch: 1 }),
-            workload("encode/a", Task::Encode { batch: false }),
+            workload("encode/a", Task::Encode { batch: false, fresh: false }),
         ];
         let engines = [
             engine("a/one", &[TaskKind::Encode], false, true),
@@ -331,7 +331,7 @@ mod tests {
 
     #[test]
     fn an_engine_of_one_profile_takes_part_there_or_where_it_is_named() {
-        let workloads = [workload("encode/a", Task::Encode { batch: false })];
+        let workloads = [workload("encode/a", Task::Encode { batch: false, fresh: false })];
         let slow = Contestant {
             profiles: vec!["full".into()],
             ..engine("b/slow", &[TaskKind::Encode], false, false)
@@ -353,8 +353,8 @@ mod tests {
     #[test]
     fn an_engine_is_asked_for_what_it_says_alone() {
         let workloads = [
-            workload("encode/a", Task::Encode { batch: false }),
-            workload("encode/b", Task::Encode { batch: false }),
+            workload("encode/a", Task::Encode { batch: false, fresh: false }),
+            workload("encode/b", Task::Encode { batch: false, fresh: false }),
         ];
         let slow =
             Contestant { only: vec!["*/b".into()], ..engine("b/slow", &[TaskKind::Encode], false, false) };
@@ -369,8 +369,8 @@ mod tests {
 
     #[test]
     fn a_group_has_one_thread_count() {
-        let two = Workload { threads: 2, ..workload("encode/b", Task::Encode { batch: true }) };
-        let workloads = [two, workload("encode/a", Task::Encode { batch: false })];
+        let two = Workload { threads: 2, ..workload("encode/b", Task::Encode { batch: true, fresh: false }) };
+        let workloads = [two, workload("encode/a", Task::Encode { batch: false, fresh: false })];
         let engines = [engine("a/one", &[TaskKind::Encode], true, false)];
         let plan = Plan::new("quick", &workloads, &engines, &Filters::default(), 1).unwrap();
         let names: Vec<Vec<&str>> = plan

@@ -10,27 +10,36 @@ from peers.base import Answer, Receipt
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from peers.base import Given, Ids, Mark
+    from peers.base import Given, Ids, Mark, Order
 
 
 class Encode:
-    """All texts to ids; `encode` makes the ids of every text, as its library gives them to a user."""
+    """All texts to ids. `make` builds a tokenizer and gives its call for the ids of every text."""
 
     takes = "texts"
 
     def __init__(
         self,
-        encode: Callable[[list[str]], list[Ids]],
+        order: Order,
+        make: Callable[[], Callable[[list[str]], list[Ids]]],
         flatten: Callable[[list[Ids]], Ids] = lambda ids: list(chain.from_iterable(ids)),
     ) -> None:
-        """Keep the call, and what makes one flat sequence of its result."""
-        self._encode = encode
+        """Build the tokenizer; `flatten` makes one sequence of a run's ids."""
+        self._fresh = order.task.get("fresh", False)
+        self._make = make
         self._flatten = flatten
+        self._encode = make()
         self._ids: list[Ids] = []
 
     def reset(self) -> None:
-        """Let go of the last run's ids, so that no run pays for freeing them."""
+        """Let go of the last run's ids, so that no run pays for freeing them.
+
+        A fresh run meets a tokenizer that has encoded nothing yet; the old one is dropped first.
+        """
         self._ids = []
+        if self._fresh:
+            del self._encode
+            self._encode = self._make()
 
     def run(self, given: Given, mark: Mark) -> None:  # noqa: ARG002 - encoding has no laps
         """Encode."""

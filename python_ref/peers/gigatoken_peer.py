@@ -8,12 +8,18 @@ from __future__ import annotations
 
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import gigatoken
 import numpy as np
 
 from peers._tokens import Detokenize, Encode
 from peers.base import Identity, Job, Order, refuse, set_rayon_threads
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from peers.base import Ids
 
 
 class Peer:
@@ -30,20 +36,30 @@ class Peer:
         if order.kind not in ("encode", "detokenize"):
             raise refuse("gigatoken", order.kind)
         set_rayon_threads(order.threads)
-        tokenizer = gigatoken.Tokenizer(Path(order.need("vocabulary"), "tokenizer.json"))
+        file = Path(order.need("vocabulary"), "tokenizer.json")
         if order.kind == "detokenize":
+            tokenizer = gigatoken.Tokenizer(file)
             return Detokenize(
                 lambda ids: tokenizer.decode(np.asarray(ids, np.uint32)).decode("utf-8", "replace")
             )
         if order.task.get("batch", False):
             import awkward  # noqa: PLC0415 - only the batch call makes these arrays
 
-            parallel = order.threads > 1
             return Encode(
-                lambda texts: tokenizer.encode_batch(texts, parallel=parallel),
+                order,
+                lambda: _batch_call(gigatoken.Tokenizer(file), parallel=order.threads > 1),
                 lambda ids: awkward.to_numpy(awkward.flatten(ids)),
             )
         return Encode(
-            lambda texts: [tokenizer.encode(text) for text in texts],
+            order,
+            lambda: _call(gigatoken.Tokenizer(file)),
             lambda ids: np.concatenate(ids) if ids else np.empty(0, np.uint32),
         )
+
+
+def _call(tokenizer: gigatoken.Tokenizer) -> Callable[[list[str]], list[Ids]]:
+    return lambda texts: [tokenizer.encode(text) for text in texts]
+
+
+def _batch_call(tokenizer: gigatoken.Tokenizer, *, parallel: bool) -> Callable[[list[str]], list[Ids]]:
+    return lambda texts: tokenizer.encode_batch(texts, parallel=parallel)

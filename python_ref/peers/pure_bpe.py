@@ -2,7 +2,8 @@
 
 Stands for "Rust is 10-100x faster than pure Python": the reading of that claim in which Python
 itself does the work. The one compiled part is the `regex` package that cuts text into words, as in
-GPT-2's code. The cache lives as long as a job: the first run meets it empty, later ones warm.
+GPT-2's code. The cache lives as long as a job: the first run meets it empty, later ones warm (each
+one empty where the order asks for a fresh tokenizer).
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from peers._vocabulary import CHARACTER_OF, SPLIT, read_ids, read_merges, to_byt
 from peers.base import Identity, Job, Order, Refused, refuse
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from peers.base import Ids
 
 
@@ -91,7 +94,11 @@ class Peer:
             raise refuse(self.name, order.kind)
         if order.threads > 1:
             raise Refused("plain Python encodes on one thread", "ask with threads = 1")
-        bpe = Bpe(order.need("vocabulary"), cached=self.cached)
+        folder = order.need("vocabulary")
         if order.kind == "detokenize":
-            return Detokenize(bpe.decode)
-        return Encode(lambda texts: [bpe.encode(text) for text in texts])
+            return Detokenize(Bpe(folder, cached=self.cached).decode)
+        return Encode(order, lambda: self._call(folder))
+
+    def _call(self, folder: str) -> Callable[[list[str]], list[Ids]]:
+        bpe = Bpe(folder, cached=self.cached)
+        return lambda texts: [bpe.encode(text) for text in texts]

@@ -7,12 +7,18 @@ user gets Rust. The encoding is made from the local vocabulary: tiktoken would d
 from __future__ import annotations
 
 from importlib.metadata import version
+from typing import TYPE_CHECKING
 
 import tiktoken
 
 from peers._tokens import Detokenize, Encode
 from peers._vocabulary import END_OF_TEXT, read_ids, to_bytes
 from peers.base import Identity, Job, Order, as_list, refuse
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from peers.base import Ids
 
 #: GPT-2's split as tiktoken writes it for this vocabulary: possessive, so it never backtracks.
 SPLIT = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"""
@@ -33,15 +39,22 @@ class Peer:
             raise refuse("tiktoken", order.kind)
         ids = read_ids(order.need("vocabulary"))
         end = {END_OF_TEXT: ids.pop(END_OF_TEXT)} if END_OF_TEXT in ids else {}
-        encoding = tiktoken.Encoding(
-            "gpt2",
-            pat_str=SPLIT,
-            mergeable_ranks={to_bytes(token): rank for token, rank in ids.items()},
-            special_tokens=end,
-        )
+        ranks = {to_bytes(token): rank for token, rank in ids.items()}
+
+        def build() -> tiktoken.Encoding:
+            return tiktoken.Encoding("gpt2", pat_str=SPLIT, mergeable_ranks=ranks, special_tokens=end)
+
         if order.kind == "detokenize":
+            encoding = build()
             return Detokenize(lambda ids: encoding.decode(as_list(ids)))
         if order.task.get("batch", False):
-            threads = order.threads
-            return Encode(lambda texts: encoding.encode_ordinary_batch(texts, num_threads=threads))
-        return Encode(lambda texts: [encoding.encode_ordinary(text) for text in texts])
+            return Encode(order, lambda: _batch_call(build(), order.threads))
+        return Encode(order, lambda: _call(build()))
+
+
+def _call(encoding: tiktoken.Encoding) -> Callable[[list[str]], list[Ids]]:
+    return lambda texts: [encoding.encode_ordinary(text) for text in texts]
+
+
+def _batch_call(encoding: tiktoken.Encoding, threads: int) -> Callable[[list[str]], list[Ids]]:
+    return lambda texts: encoding.encode_ordinary_batch(texts, num_threads=threads)

@@ -41,6 +41,25 @@ def test_ids_are_those_of_the_reference(name, batch, vocabulary):
     assert encode(name, vocabulary, [], batch=batch) == []
 
 
+@pytest.mark.parametrize("batch", [False, True])
+@pytest.mark.parametrize("name", TOKENIZERS)
+def test_a_fresh_run_meets_another_tokenizer_with_the_same_ids(name, batch, vocabulary):
+    order = {"vocabulary": str(vocabulary), "texts": NASTY}
+    kept = peers.load(name).prepare(Order(task={"kind": "encode", "batch": batch}, **order))
+    call = kept._encode
+    kept.reset()
+    assert kept._encode is call
+    fresh = peers.load(name).prepare(Order(task={"kind": "encode", "batch": batch, "fresh": True}, **order))
+    answers, calls = [], []
+    for _ in range(2):
+        fresh.reset()
+        calls.append(fresh._encode)
+        fresh.run(NASTY, lambda: None)
+        answers.append(list(map(int, fresh.answer().ids)))
+    assert calls[0] is not calls[1]
+    assert answers[0] == answers[1] == encode(name, vocabulary, NASTY, batch=batch)
+
+
 @pytest.mark.parametrize("name", TOKENIZERS)
 def test_text_comes_back(name, vocabulary):
     for text in NASTY:

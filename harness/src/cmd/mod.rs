@@ -106,7 +106,7 @@ impl House {
             texts: Some(self.site.inputs().texts(input)?),
             ..worker::Files::default()
         };
-        let task = Task::Encode { batch: false };
+        let task = Task::Encode { batch: false, fresh: false };
         let prepare = Prepare { workload: "inputs".into(), task, files, threads: 1 };
         let scratch = self.site.scratch();
         std::fs::create_dir_all(&scratch).with_context(|| format!("cannot make {}", scratch.display()))?;

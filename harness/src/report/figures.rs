@@ -167,7 +167,7 @@ fn cold_start(of: &Material) -> Bars {
 fn tokenization(of: &Material, kinds: bool) -> Bars {
     let plain = |workload: &Workload| {
         workload.threads == 1
-            && workload.task == Task::Encode { batch: false }
+            && workload.task == Task::Encode { batch: false, fresh: false }
             && workload.input.as_ref().is_some_and(|input| input.texts == 1)
     };
     let all = of.workloads(TaskKind::Encode);

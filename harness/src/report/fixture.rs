@@ -86,7 +86,7 @@ fn workloads() -> Vec<Workload> {
         logit_budget: 1e-4,
     };
     let text = |text, bytes, texts| Some(Input { text, bytes, texts, ..Input::default() });
-    let one = Task::Encode { batch: false };
+    let one = Task::Encode { batch: false, fresh: false };
     let request = text(TextKind::Prose, 512, 1);
     let generate =
         |cache, sampling| Task::Generate { tokens: 64, cache, sampling, beams: None, lookup: None };
@@ -97,8 +97,18 @@ fn workloads() -> Vec<Workload> {
         plain("encode/code-64k", one.clone(), text(TextKind::Code, 65_536, 1), 1),
         plain("encode/one-word-100k", one.clone(), text(TextKind::OneWord, 102_400, 1), 1),
         plain("encode/prompt", one.clone(), request.clone(), 2),
-        plain("encode/chat-t1", Task::Encode { batch: true }, text(TextKind::Prose, 1 << 20, 10_000), 1),
-        plain("encode/chat-t2", Task::Encode { batch: true }, text(TextKind::Prose, 1 << 20, 10_000), 2),
+        plain(
+            "encode/chat-t1",
+            Task::Encode { batch: true, fresh: false },
+            text(TextKind::Prose, 1 << 20, 10_000),
+            1,
+        ),
+        plain(
+            "encode/chat-t2",
+            Task::Encode { batch: true, fresh: false },
+            text(TextKind::Prose, 1 << 20, 10_000),
+            2,
+        ),
         plain("detokenize/prose-64k", Task::Detokenize, text(TextKind::Prose, 65_536, 1), 1),
         plain("words/prose-64k", Task::WordSplit, text(TextKind::Prose, 65_536, 1), 1),
         plain("prefill/b1-t32", Task::Prefill { tokens: 32, batch: 1 }, None, 2),

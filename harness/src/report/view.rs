@@ -147,8 +147,12 @@ pub fn describe(workload: &Workload) -> String {
         }
     });
     let what = match &workload.task {
-        Task::Encode { batch: true } => format!("{text}, batch call"),
-        Task::Encode { batch: false } | Task::Detokenize | Task::WordSplit => text,
+        Task::Encode { batch, fresh } => format!(
+            "{text}{}{}",
+            if *batch { ", batch call" } else { "" },
+            if *fresh { ", fresh tokenizer" } else { "" }
+        ),
+        Task::Detokenize | Task::WordSplit => text,
         Task::Prefill { tokens, batch } => format!("prompt T = {tokens}, batch B = {batch}"),
         Task::Decode { context, tokens, batch } => {
             format!("batch B = {batch}, context {context}, {tokens} steps")

@@ -147,7 +147,7 @@ mod tests {
 
     #[test]
     fn differences_are_named() {
-        let encode = Task::Encode { batch: false };
+        let encode = Task::Encode { batch: false, fresh: false };
         let a = [1u32, 2, 3].map(u32::to_le_bytes).concat();
         let b = [1u32, 9, 3].map(u32::to_le_bytes).concat();
         assert_eq!(first_difference(&encode, &a, &b), "first difference at id 1: 2 against 9");

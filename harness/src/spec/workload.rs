@@ -185,6 +185,17 @@ mod tests {
     }
 
     #[test]
+    fn a_fresh_tokenizer_is_asked_for_by_its_word_and_is_another_task() {
+        let plain = load(GOOD).unwrap().remove(0).task;
+        let fresh = load(&GOOD.replace("\"encode\"", "\"encode\", fresh = true")).unwrap().remove(0).task;
+        assert_eq!(fresh, Task::Encode { batch: false, fresh: true });
+        assert_ne!(fresh, plain);
+        let wire = |task| serde_json::to_string(task).unwrap();
+        assert_eq!(wire(&plain), r#"{"kind":"encode","batch":false}"#, "an older worker understands it");
+        assert_eq!(wire(&fresh), r#"{"kind":"encode","batch":false,"fresh":true}"#);
+    }
+
+    #[test]
     fn mistakes_name_file_and_field() {
         for (from, to, says) in [
             ("\"encode\"", "\"encod\"", "encod"),
@@ -198,6 +209,7 @@ mod tests {
             ("\"encode\" }", "\"generate\", tokens = 4, beams = 2, lookup = 3 }", "only one"),
             ("\"encode\" }", "\"serve\", slots = 2, tokens = [4, 0] }", "`tokens`"),
             ("65_536 }", "65_536, shared = 65_537 }", "`shared`"),
+            ("\"encode\" }", "\"encode\", cold = true }", "cold"),
             ("[[workload]]", "[[workload", "w.toml"),
         ] {
             let error = format!("{:#}", load(&GOOD.replace(from, to)).unwrap_err());

@@ -11,7 +11,7 @@ fn decode() -> Task {
 
 fn two(fast: f64, slow: f64) -> Scene {
     Scene::default()
-        .workload("encode/x", Task::Encode { batch: false }, 1)
+        .workload("encode/x", Task::Encode { batch: false, fresh: false }, 1)
         .workload("decode/x", decode(), 2)
         .engine("a/a", &[("encode/x", fast), ("decode/x", fast)])
         .engine("b/b", &[("encode/x", slow), ("decode/x", slow)])

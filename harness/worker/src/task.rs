@@ -14,6 +14,9 @@ pub enum Task {
         /// True: hand all texts to the engine's batch call; false: one call a text.
         #[serde(default)]
         batch: bool,
+        /// True: `reset` makes the tokenizer anew, so that every run meets one that remembers nothing.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        fresh: bool,
     },
     /// Token ids to text. Input: an ids file; answer: the bytes.
     Detokenize,

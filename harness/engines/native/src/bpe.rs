@@ -14,11 +14,11 @@ pub struct Bpe {
 }
 
 impl Bpe {
-    fn load(&mut self, folder: &Path) -> Result<&Tokenizer> {
+    fn load(&mut self, folder: &Path) -> Result<&mut Tokenizer> {
         if self.loaded.as_ref().is_none_or(|(path, _)| path != folder) {
             self.loaded = Some((folder.to_path_buf(), Tokenizer::from_dir(folder)?));
         }
-        self.loaded.as_ref().map(|(_, tokenizer)| tokenizer).context("a tokenizer was just loaded")
+        self.loaded.as_mut().map(|(_, tokenizer)| tokenizer).context("a tokenizer was just loaded")
     }
 }
 
@@ -39,11 +39,13 @@ impl Engine for Bpe {
 
     fn prepare(&mut self, order: &Prepare) -> Result<Box<dyn Job + '_>, Stop> {
         match order.task {
-            Task::Encode { batch } => {
+            Task::Encode { batch, fresh } => {
                 let texts = order.files.read_texts()?;
-                let tokenizer = self.load(order.files.vocabulary()?)?;
+                let folder = order.files.vocabulary()?;
+                let tokenizer = self.load(folder)?;
                 let threads = batch.then_some(order.threads.max(1));
-                Ok(Box::new(Encode { tokenizer, texts, threads, ids: Vec::new() }))
+                let fresh = fresh.then(|| folder.to_path_buf());
+                Ok(Box::new(Encode { tokenizer, fresh, texts, threads, ids: Vec::new() }))
             }
             Task::Detokenize => {
                 let ids = order.files.read_ids()?;
@@ -59,7 +61,9 @@ impl Engine for Bpe {
 }
 
 struct Encode<'a> {
-    tokenizer: &'a Tokenizer,
+    tokenizer: &'a mut Tokenizer,
+    /// Where a tokenizer without a memory is read from before every run; absent: the caches stay.
+    fresh: Option<PathBuf>,
     texts: Vec<String>,
     /// Of the batch call; absent: one call a text.
     threads: Option<usize>,
@@ -69,6 +73,9 @@ struct Encode<'a> {
 impl Job for Encode<'_> {
     fn reset(&mut self) -> Result<()> {
         self.ids.clear();
+        if let Some(folder) = &self.fresh {
+            *self.tokenizer = Tokenizer::from_dir(folder)?;
+        }
         Ok(())
     }
 

@@ -195,6 +195,7 @@ fn texts_become_published_ids_by_single_calls_and_by_batches() {
     let mut engine = Bpe::default();
     for (task, threads) in [
         (r#"{"kind":"encode"}"#, 1),
+        (r#"{"kind":"encode","fresh":true}"#, 1),
         (r#"{"kind":"encode","batch":true}"#, 1),
         (r#"{"kind":"encode","batch":true}"#, 2),
     ] {
@@ -204,6 +205,19 @@ fn texts_become_published_ids_by_single_calls_and_by_batches() {
     let text = bench.measure(&mut engine, r#"{"kind":"detokenize"}"#, 1);
     assert_eq!((text.sample.units, text.sample.digest), (2, digest_bytes(b"Hello world")));
 }
+
+#[test]
+fn a_fresh_tokenizer_is_read_again_before_each_run() {
+    let bench = Bench::new(&[15496], &["Hello"]);
+    let mut engine = Bpe::default();
+    bench.measure(&mut engine, r#"{"kind":"encode","fresh":true}"#, 1);
+    std::fs::remove_file(bench.path("vocab.json")).unwrap();
+    let kept = bench.replies(&mut engine, r#"{"kind":"encode"}"#, 1);
+    assert!(matches!(&kept[1], Reply::Sample(sample) if sample.units == 1), "{kept:?}");
+    let gone = bench.replies(&mut engine, r#"{"kind":"encode","fresh":true}"#, 1);
+    assert!(matches!(&gone[1], Reply::Failed { .. }), "{gone:?}");
+}
+
 #[test]
 fn every_declared_engine_introduces_itself_as_declared() {
     let toml = include_str!("../engine.toml");

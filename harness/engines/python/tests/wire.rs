@@ -108,7 +108,7 @@ fn text_crosses_to_ids_and_back() {
     let answer = folder.path().join("answer");
     let explain = Order::Explain { answer: answer.clone(), logits: folder.path().join("logits") };
     let orders = [
-        prepare(Task::Encode { batch: false }, files.clone()),
+        prepare(Task::Encode { batch: false, fresh: false }, files.clone()),
         MEASURE,
         explain,
         prepare(Task::Detokenize, files.clone()),
@@ -173,9 +173,9 @@ fn refusals_and_faults_are_answers() {
     files.ids = None;
     let no_ids = prepare(Task::Detokenize, files.clone());
     files.vocabulary = Some(folder.path().join("nowhere"));
-    let nowhere = prepare(Task::Encode { batch: true }, files.clone());
+    let nowhere = prepare(Task::Encode { batch: true, fresh: false }, files.clone());
     files.vocabulary = None;
-    let no_vocabulary = prepare(Task::Encode { batch: true }, files);
+    let no_vocabulary = prepare(Task::Encode { batch: true, fresh: false }, files);
     let replies = talk(
         "pure_bpe",
         &[prepare(Task::Load, Files::default()), ragged, no_ids, nowhere, no_vocabulary, MEASURE],

@@ -5,7 +5,7 @@
 
 use crate::versions;
 use anyhow::Result;
-use tiktoken_rs::{CoreBPE, r50k_base_singleton};
+use tiktoken_rs::{CoreBPE, r50k_base, r50k_base_singleton};
 use worker::{Answer, Engine, Identity, Job, Laps, Prepare, Receipt, Stop, Task, Unit};
 
 /// The engine; the ranks live in the library's own singleton.
@@ -24,12 +24,16 @@ impl Engine for Tiktoken {
 
     fn prepare(&mut self, order: &Prepare) -> Result<Box<dyn Job + '_>, Stop> {
         match order.task {
-            Task::Encode { batch } if batch && order.threads > 1 => {
+            Task::Encode { batch: true, .. } if order.threads > 1 => {
                 Err(Stop::refused("tiktoken-rs has no batch call over threads", "ask for one thread"))
             }
-            Task::Encode { .. } => {
+            Task::Encode { fresh, .. } => {
                 let texts = order.files.read_texts()?;
-                Ok(Box::new(Encode { bpe: r50k_base_singleton(), texts, ids: Vec::new() }))
+                let bpe = match fresh {
+                    true => Bpe::Fresh(Box::new(r50k_base()?)),
+                    false => Bpe::Kept(r50k_base_singleton()),
+                };
+                Ok(Box::new(Encode { bpe, texts, ids: Vec::new() }))
             }
             Task::Detokenize => {
                 let ids = order.files.read_ids()?;
@@ -40,8 +44,14 @@ impl Engine for Tiktoken {
     }
 }
 
+/// It keeps no words; what a kept one remembers are the states that its regex has met.
+enum Bpe {
+    Kept(&'static CoreBPE),
+    Fresh(Box<CoreBPE>),
+}
+
 struct Encode {
-    bpe: &'static CoreBPE,
+    bpe: Bpe,
     texts: Vec<String>,
     ids: Vec<u32>,
 }
@@ -49,12 +59,19 @@ struct Encode {
 impl Job for Encode {
     fn reset(&mut self) -> Result<()> {
         self.ids.clear();
+        if let Bpe::Fresh(bpe) = &mut self.bpe {
+            **bpe = r50k_base()?;
+        }
         Ok(())
     }
 
     fn run(&mut self, _laps: &mut Laps) -> Result<()> {
+        let bpe = match &self.bpe {
+            Bpe::Kept(bpe) => bpe,
+            Bpe::Fresh(bpe) => &**bpe,
+        };
         for text in &self.texts {
-            self.ids.extend(self.bpe.encode_ordinary(text));
+            self.ids.extend(bpe.encode_ordinary(text));
         }
         Ok(())
     }
@@ -101,6 +118,8 @@ mod tests {
         let files = format!(r#"{{"texts":{texts:?},"ids":{ids:?}}}"#);
         let encoded = sample(&mut Tiktoken, r#"{"kind":"encode"}"#, &files, 1);
         assert_eq!((encoded.units, encoded.digest), (2, digest_ids(&[15496, 995])));
+        let fresh = sample(&mut Tiktoken, r#"{"kind":"encode","fresh":true}"#, &files, 1);
+        assert_eq!(fresh.digest, digest_ids(&[15496, 995]));
         let decoded = sample(&mut Tiktoken, r#"{"kind":"detokenize"}"#, &files, 1);
         assert_eq!(decoded.digest, digest_bytes(b"Hello world"));
     }

@@ -5,15 +5,20 @@ use std::collections::BTreeMap;
 
 const LOCK: &str = include_str!("../../../../Cargo.lock");
 
-/// Name to version for each of `names`; a crate the lock does not hold is left out.
+/// Name to version for each of `names`; a crate the lock does not hold is left out. Where it holds several
+/// versions, `name@1` is the one that begins with `1`, and `name` the first.
 pub fn of(names: &[&str]) -> BTreeMap<String, String> {
-    let found = names.iter().filter_map(|name| Some((name.to_string(), locked(name)?.to_string())));
+    let found = names.iter().filter_map(|&wanted| {
+        let (name, begins) = wanted.split_once('@').unwrap_or((wanted, ""));
+        Some((name.to_string(), locked(name, begins)?.to_string()))
+    });
     found.collect()
 }
 
-fn locked(name: &str) -> Option<&'static str> {
-    let (_, entry) = LOCK.split_once(&format!("name = \"{name}\"\nversion = \""))?;
-    entry.split('"').next()
+fn locked(name: &str, begins: &str) -> Option<&'static str> {
+    let entry = format!("name = \"{name}\"\nversion = \"");
+    let mut versions = LOCK.split("[[package]]\n").filter_map(|package| package.strip_prefix(&entry));
+    versions.find(|version| version.starts_with(begins))?.split('"').next()
 }
 
 #[cfg(test)]
@@ -23,5 +28,8 @@ mod tests {
         let versions = super::of(&["tokenizers", "no-such-crate"]);
         assert_eq!(versions.keys().collect::<Vec<_>>(), ["tokenizers"]);
         assert!(versions["tokenizers"].split('.').count() >= 3, "{versions:?}");
+        let next = super::of(&["tokenizers@1"]);
+        assert!(next["tokenizers"].starts_with("1."), "{next:?}");
+        assert!(super::of(&["tokenizers@99"]).is_empty());
     }
 }

@@ -244,7 +244,12 @@ fn switch(without: &Workload, with: &Workload) -> Option<&'static str> {
             (true, None, None, Some(_)) => Some("guesses from the text"),
             _ => None,
         },
-        (Task::Encode { batch: false }, Task::Encode { batch: true }) => Some("batch call"),
+        (Task::Encode { batch: false, fresh: a }, Task::Encode { batch: true, fresh: b }) if a == b => {
+            Some("batch call")
+        }
+        (Task::Encode { batch: a, fresh: false }, Task::Encode { batch: b, fresh: true }) if a == b => {
+            Some("fresh tokenizer every run")
+        }
         _ => None,
     }
 }
