@@ -60,11 +60,19 @@ fn merges() -> Result<Vec<u8>, Box<dyn std::error::Error>> {
 /// Row numbers of the 4352 blocks of 256 code points, and the distinct rows.
 fn class_table() -> Result<(Vec<u8>, Vec<u8>), Box<dyn std::error::Error>> {
     let mut flat = vec![0_u8; 0x11_0000];
-    let lists: [(u8, &[(u32, u32)]); 3] =
-        [(1, &class_ranges::LETTERS), (2, &class_ranges::NUMBERS), (3, &class_ranges::SPACES)];
-    for (class, ranges) in lists {
+    // The class in two bits; which part of a word the character may be in two more: `classes::Kind`.
+    let (front, back) = (4, 8);
+    let lists: [(u8, &[(u32, u32)]); 6] = [
+        (1 | front | back, &class_ranges::LETTERS),
+        (1 | front, &class_ranges::CAPITALS),
+        (1 | back, &class_ranges::SMALL),
+        (front | back, &class_ranges::MARKS),
+        (2, &class_ranges::NUMBERS),
+        (3, &class_ranges::SPACES),
+    ];
+    for (kind, ranges) in lists {
         for &(first, last) in ranges {
-            flat[first as usize..=last as usize].fill(class);
+            flat[first as usize..=last as usize].fill(kind);
         }
     }
     let mut rows = Vec::new();

@@ -54,7 +54,7 @@ pub enum Error {
     /// A vocabulary file is damaged or is of a kind that is not byte-level BPE.
     #[error("{}: {item}: {found}; {remedy}", .file.display())]
     Vocabulary {
-        /// `vocab.json`, `merges.txt` or `tokenizer.json`.
+        /// `vocab.json`, `merges.txt`, `tokenizer.json` or a file of ranks.
         file: PathBuf,
         /// The line, field or token.
         item: String,
@@ -75,8 +75,21 @@ pub enum Error {
         offset: usize,
     },
 
-    /// A token id outside the vocabulary.
-    #[error("token id {id} is outside the vocabulary of {vocabulary} ids; use ids from 0 to {}", .vocabulary.saturating_sub(1))]
+    /// The regular expression of a tokenizer gave up on a text.
+    #[error("pattern `{pattern}`: {cause}; split the text, or use a tokenizer whose pattern backtracks less")]
+    Pattern {
+        /// The regular expression.
+        pattern: String,
+        /// What its engine said.
+        cause: String,
+    },
+
+    /// A token id outside the vocabulary, or one of those between special tokens that it does not use.
+    #[error(
+        "token id {id} is outside the vocabulary of {vocabulary} ids; use ids from 0 to {}{}",
+        .vocabulary.saturating_sub(1),
+        if (*.id as usize) < *.vocabulary { " that have a token" } else { "" }
+    )]
     UnknownId {
         /// The id.
         id: u32,

@@ -165,7 +165,7 @@ fn other_kinds_of_tokenizer_json_are_refused_by_name() {
     with("/model/unk_token", json!("<unk>"), &["model.unk_token"]);
     with("/model/end_of_word_suffix", json!("</w>"), &["model.end_of_word_suffix"]);
     with("/model/byte_fallback", json!(true), &["model.byte_fallback"]);
-    with("/model/ignore_merges", json!(true), &["model.ignore_merges"]);
+    with("/model/ignore_merges", json!(1), &["model.ignore_merges", "true or false"]);
     with("/model/merges", json!([["a"]]), &["merge 0", "two tokens"]);
     with("/model/merges", json!([["a", "b"], ["a", "b"]]), &["merge 1", "the same merge as merge 0"]);
     with("/model/merges", json!("a b"), &["model.merges", "not a list"]);
@@ -174,8 +174,10 @@ fn other_kinds_of_tokenizer_json_are_refused_by_name() {
     with("/pre_tokenizer", json!({"type": "Whitespace"}), &["pre_tokenizer", "type Whitespace"]);
     with("/pre_tokenizer", Value::Null, &["pre_tokenizer", "none"]);
     with("/pre_tokenizer/add_prefix_space", json!(true), &["add_prefix_space"]);
-    with("/pre_tokenizer/use_regex", json!(false), &["use_regex"]);
-    with("/post_processor", json!({"type": "TemplateProcessing"}), &["type TemplateProcessing"]);
+    with("/post_processor", json!({"type": "BertProcessing"}), &["post_processor", "type BertProcessing"]);
+    let sequence =
+        json!({"type": "Sequence", "processors": [{"type": "ByteLevel"}, {"type": "RobertaProcessing"}]});
+    with("/post_processor", sequence, &["post_processor", "type RobertaProcessing", "TemplateProcessing"]);
     with("/decoder", json!({"type": "WordPiece"}), &["decoder", "type WordPiece"]);
     with("/truncation", json!({"max_length": 5}), &["truncation"]);
     with("/padding", json!({"strategy": "x"}), &["padding"]);
@@ -189,6 +191,214 @@ fn other_kinds_of_tokenizer_json_are_refused_by_name() {
     fs::write(&path, "[]").unwrap();
     contains(Tokenizer::from_tokenizer_json(&path), &["not an object"]);
     contains(Tokenizer::from_tokenizer_json(Path::new("/nonexistent/t.json")), &["cannot read"]);
+}
+
+/// A pre-tokenizer of these steps and `ByteLevel` without a pattern of its own.
+fn splits(steps: &[Value]) -> Value {
+    let last =
+        json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false});
+    json!({"type": "Sequence", "pretokenizers": steps.iter().chain([&last]).collect::<Vec<_>>()})
+}
+
+fn split(regex: &str) -> Value {
+    json!({"type": "Split", "pattern": {"Regex": regex}, "behavior": "Isolated", "invert": false})
+}
+
+/// What a file with this pre-tokenizer is, to us and to Hugging Face.
+fn both(change: impl Fn(&mut Value)) -> (Tokenizer, tokenizers::Tokenizer) {
+    let mut value = Small::new().tokenizer_json();
+    change(&mut value);
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("tokenizer.json");
+    fs::write(&path, value.to_string()).unwrap();
+    (Tokenizer::from_path(&path).unwrap(), tokenizers::Tokenizer::from_file(&path).unwrap())
+}
+
+/// Patterns nobody has a scanner for: pieces and ids as Hugging Face's.
+#[test]
+fn any_pattern_splits_as_hugging_face_does() {
+    let texts = [
+        "",
+        "abc",
+        "abc abc",
+        "ab1c22ab",
+        "a\nabc\n\nab c",
+        "xabx abcab",
+        "Ab'S aB\u{301}c世界 12345",
+        "abc<|endoftext|>abc ab",
+        "  abc  ",
+        "\r\n\tabc.",
+        "aaaa",
+        &"abc ".repeat(1500),
+        &"ab".repeat(3000),
+        &format!("{}\n{}", "x".repeat(3000), "abc ".repeat(700)),
+    ];
+    let qwen = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+    let literal =
+        json!({"type": "Split", "pattern": {"String": "a."}, "behavior": "Isolated", "invert": true});
+    let whole =
+        json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true});
+    let sequences = [
+        splits(&[]),
+        splits(&[split(qwen)]),
+        splits(&[split(r"\d"), split(r"[a-z]+|\s+$")]),
+        splits(&[split("^a|b$")]),
+        splits(&[split(r"(?<=b)c|\bx")]),
+        splits(&[split("b*")]),
+        splits(&[literal]),
+        json!({"type": "Sequence", "pretokenizers": [split("b"), whole]}),
+    ];
+    for sequence in sequences {
+        let (ours, theirs) = both(|value| value["pre_tokenizer"] = sequence.clone());
+        for text in texts {
+            let expected = theirs.encode(text, false).unwrap();
+            assert_eq!(
+                ours.encode(text, Special::Allow).unwrap(),
+                expected.get_ids(),
+                "{sequence}: {text:?}"
+            );
+            assert_eq!(ours.count(text, Special::Allow).unwrap(), expected.get_ids().len());
+        }
+    }
+}
+
+#[test]
+fn known_patterns_are_known_in_every_spelling() {
+    let llama = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+    let mut removed = split(llama);
+    removed["behavior"] = json!("Removed");
+    removed["invert"] = json!(true);
+    let gpt2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
+    for (step, name) in [(split(llama), "Llama3"), (removed, "Llama3"), (split(gpt2), "Gpt2")] {
+        let (ours, theirs) = both(|value| {
+            value["pre_tokenizer"] = splits(std::slice::from_ref(&step));
+            value["post_processor"] = json!({"type": "Sequence", "processors": [value["decoder"], {
+                "type": "TemplateProcessing", "pair": [],
+                "single": [{"SpecialToken": {"id": "<|endoftext|>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+                "special_tokens": {"<|endoftext|>": {"id": "<|endoftext|>", "ids": [259], "tokens": ["<|endoftext|>"]}},
+            }]});
+        });
+        assert_eq!(format!("{:?}", ours.pattern()), name);
+        for text in ["abc's ABC'S 12345\n\n  ", "<|endoftext|>abc"] {
+            let expected = theirs.encode(text, false).unwrap();
+            assert_eq!(ours.encode(text, Special::Allow).unwrap(), expected.get_ids(), "{text:?}");
+        }
+    }
+}
+
+#[test]
+fn other_pre_tokenizers_are_refused_by_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("tokenizer.json");
+    let with = |value: Value, words: &[&str]| {
+        let mut whole = Small::new().tokenizer_json();
+        whole["pre_tokenizer"] = value;
+        fs::write(&path, whole.to_string()).unwrap();
+        contains(Tokenizer::from_path(&path), words);
+    };
+    let (first, second) = ("pre_tokenizer.pretokenizers[0]", "pre_tokenizer.pretokenizers[1]");
+    with(
+        splits(&[json!({"type": "Digits", "individual_digits": true})]),
+        &[first, "type Digits", "a Sequence of Splits"],
+    );
+    with(json!({"type": "Sequence", "pretokenizers": [split("a")]}), &[first, "type Split", "ends with it"]);
+    with(json!({"type": "Sequence", "pretokenizers": []}), &["pretokenizers: empty"]);
+    with(json!({"type": "Sequence"}), &["pre_tokenizer.pretokenizers", "not a list"]);
+    with(split("a"), &["pre_tokenizer: type Split", "a Sequence of Splits"]);
+    let mut merged = split("a");
+    merged["behavior"] = json!("MergedWithNext");
+    with(splits(&[split("a"), merged]), &[second, "behavior: MergedWithNext", "only Isolated"]);
+    let mut removed = split("a");
+    (removed["behavior"], removed["invert"]) = (json!("Removed"), json!(true));
+    with(splits(&[removed]), &[first, "behavior: Removed"]);
+    let mut nothing = split("a");
+    nothing["pattern"] = json!({});
+    with(splits(&[nothing]), &[first, "pattern: neither Regex nor String"]);
+    with(splits(&[split("a"), split("(b")]), &[second, "a pattern that does not compile", "fancy-regex"]);
+    let mut spaced = splits(&[]);
+    spaced["pretokenizers"][0]["add_prefix_space"] = json!(true);
+    with(spaced, &["pretokenizers[0].add_prefix_space", "only false"]);
+}
+
+/// `ignore_merges`: a piece that is a token is not merged, of whatever length; other pieces are.
+#[test]
+fn pieces_are_looked_up_first_where_the_file_says_so() {
+    let long = "abc".repeat(900);
+    let tokens = ["zab", "abcabcabcabcabcabc", &"abc".repeat(14), &long, "bc"];
+    let (ours, theirs) = both(|value| {
+        value["model"]["ignore_merges"] = json!(true);
+        for (i, token) in tokens.iter().enumerate() {
+            value["model"]["vocab"][*token] = json!(260 + i);
+        }
+    });
+    let more = tokens.iter().flat_map(|token| [token.to_string(), format!("{token} {token}ab {token}")]);
+    for text in more.chain(["abcabc zab".to_owned(), "<|endoftext|>zab".to_owned()]) {
+        let expected = theirs.encode(text.as_str(), false).unwrap();
+        for _ in 0..2 {
+            assert_eq!(ours.encode(&text, Special::Allow).unwrap(), expected.get_ids(), "{text:?}");
+        }
+    }
+    for (i, token) in tokens.iter().enumerate() {
+        assert_eq!(ours.encode(token, Special::Ignore).unwrap(), [260 + i as u32]);
+    }
+}
+
+/// Ids between the special tokens that nothing uses, as cl100k has: fine where the vocabulary has the special
+/// tokens too; a hole among the others is damage.
+#[test]
+fn holes_are_allowed_among_the_special_tokens_only() {
+    let far = |value: &mut Value| value["added_tokens"].as_array_mut().unwrap().push(added(270, "<|far|>"));
+    let (ours, theirs) = both(|value| {
+        far(value);
+        value["model"]["vocab"]["<|far|>"] = json!(270);
+    });
+    assert_eq!((ours.vocabulary_size(), ours.token_bytes(265)), (271, None));
+    let ids = ours.encode("abc<|far|>", Special::Allow).unwrap();
+    assert_eq!(theirs.encode("abc<|far|>", false).unwrap().get_ids(), ids);
+    assert_eq!(ours.decode_lossy(&ids).unwrap(), "abc<|far|>");
+    assert!(matches!(ours.decode_bytes(&[265]), Err(Error::UnknownId { id: 265, .. })));
+    // Hugging Face gives this one 260, whatever the file says.
+    let (dir, mut value) = (tempfile::tempdir().unwrap(), Small::new().tokenizer_json());
+    far(&mut value);
+    fs::write(dir.path().join("tokenizer.json"), value.to_string()).unwrap();
+    contains(Tokenizer::from_path(dir.path()), &["id 260 of 271 has no token"]);
+    value["model"]["vocab"]["<|far|>"] = json!(270);
+    value["model"]["merges"] = json!([["a", "b"], ["ab", "c"], ["Ġ", "a"], ["", "a"]]);
+    fs::write(dir.path().join("tokenizer.json"), value.to_string()).unwrap();
+    contains(Tokenizer::from_path(dir.path()), &["merge 3", "\"\" is not in the vocabulary"]);
+    let mut small = Small::new();
+    small.vocabulary.insert("abcab".into(), json!(265));
+    small.merges.push("abc ab".into());
+    refused(&small, &["id 260 of 266 has no token"]);
+}
+
+/// A folder with all three files: `tokenizer.json` says how text is split, the others do not.
+#[test]
+fn a_folder_is_read_by_its_tokenizer_json() {
+    let small = Small::new();
+    let dir = small.write();
+    let mut value = small.tokenizer_json();
+    value["pre_tokenizer"] = splits(&[split("b")]);
+    fs::write(dir.path().join("tokenizer.json"), value.to_string()).unwrap();
+    let ours = Tokenizer::from_path(dir.path()).unwrap();
+    assert_eq!(ours.encode("abc", Special::Ignore).unwrap().len(), 3);
+    fs::remove_file(dir.path().join("tokenizer.json")).unwrap();
+    assert_eq!(Tokenizer::from_path(dir.path()).unwrap().encode("abc", Special::Ignore).unwrap(), [257]);
+}
+
+/// A pattern that gives up leaves the ids as they were, and says which it is.
+#[test]
+fn a_pattern_that_gives_up_is_an_error() {
+    let (ours, _) = both(|value| value["pre_tokenizer"] = splits(&[split("(?:a+a+)+(?!a)x")]));
+    let text = format!("abc<|endoftext|>{}", "a".repeat(60));
+    let mut ids = vec![7];
+    let error = ours.encode_into(&text, Special::Allow, &mut ids).unwrap_err();
+    assert!(matches!(&error, Error::Pattern { pattern, .. } if pattern.starts_with("(?:a+")), "{error}");
+    assert!(error.to_string().contains("split the text"), "{error}");
+    assert_eq!(ids, [7]);
+    assert!(ours.count(&text, Special::Allow).is_err());
+    assert!(ours.encode_batch(&["abc", &text], Special::Allow, 2).is_err());
+    assert_eq!(ours.encode("abc", Special::Allow).unwrap(), [257]);
 }
 
 /// Several special tokens, one the beginning of another and beside ordinary text: as Hugging Face's.

@@ -75,6 +75,22 @@ impl Blocks {
         }
     }
 
+    /// As [`Blocks::fill`], where `end` knows the end of the piece that begins at a place of the text.
+    #[inline(always)]
+    pub(super) fn list(&mut self, text: &[u8], mut end: impl FnMut(usize) -> usize) -> usize {
+        let (mut at, mut count) = (0, 0);
+        self.starts[0] = 0;
+        while at < text.len() {
+            at = end(at);
+            if at > CHUNK {
+                break;
+            }
+            count += 1;
+            self.starts[count] = at as u16;
+        }
+        count
+    }
+
     /// Classes of ASCII bytes; whether there are others.
     #[inline(always)]
     fn classify<S: Scan>(&mut self, scan: S, chunk: &[u8]) -> bool {

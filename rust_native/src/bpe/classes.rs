@@ -1,14 +1,15 @@
-//! Which of the pattern's four classes a character belongs to.
+//! Which of the patterns' classes a character belongs to.
 //!
 //! Why a table of every code point: a scanner that falls back to something slow outside the scripts it
 //! knows loses two orders of magnitude on the rest. The build script spreads [`class_ranges`] into a
-//! two-stage table (block of 256 code points -> row -> class), so start-up costs nothing.
+//! two-stage table (block of 256 code points -> row -> class), so start-up costs nothing. GPT-2's pattern
+//! and cl100k's know four classes; o200k's tells capitals from small letters besides, which is a [`Kind`].
 //!
 //! Bytes that are not UTF-8 are [`Class::Other`], each for itself: what they would be replaced with,
 //! U+FFFD, is a symbol.
 //!
-//! Invariant: equal, on every code point, to the classes of the regular expression engine behind Hugging
-//! Face's tokenizers (Oniguruma, Unicode 16); a test compares all of them.
+//! Invariant: equal, on every code point, to the classes of the regular expression engines behind Hugging
+//! Face's tokenizers (Oniguruma) and behind tiktoken (regex), both of Unicode 16; tests compare all of them.
 //!
 //! [`class_ranges`]: mod@super::class_ranges
 
@@ -38,9 +39,39 @@ impl Class {
     }
 }
 
+/// A character's class, and where in a word of o200k's pattern it may stand: the front is capitals, the
+/// back small letters, and what has no case, marks among it, belongs to both.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Kind(u8);
+
+impl Kind {
+    #[inline]
+    pub(super) fn class(self) -> Class {
+        Class::of(self.0)
+    }
+
+    /// `[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]`.
+    #[inline]
+    pub(super) fn front(self) -> bool {
+        self.0 & 4 != 0
+    }
+
+    /// `[\p{Ll}\p{Lm}\p{Lo}\p{M}]`.
+    #[inline]
+    pub(super) fn back(self) -> bool {
+        self.0 & 8 != 0
+    }
+
+    /// `\p{M}`.
+    #[inline]
+    pub(super) fn mark(self) -> bool {
+        self.0 == 12
+    }
+}
+
 /// Row of each block of 256 code points.
 static ROWS: &[u8; 0x1100] = include_bytes!(concat!(env!("OUT_DIR"), "/class_rows.bin"));
-/// The distinct rows, 256 classes each.
+/// The distinct rows, 256 kinds each; the first is that of ASCII and Latin-1.
 static CLASSES: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/classes.bin"));
 
 /// Classes of ASCII, apart: the scanner's inner loop touches two cache lines.
@@ -67,7 +98,12 @@ pub fn class(c: char) -> Class {
 /// The class of a code point below 0x110000.
 #[inline]
 fn class_of(code: usize) -> Class {
-    Class::of(CLASSES[(ROWS[code >> 8] as usize) << 8 | code & 255])
+    kind_of(code).class()
+}
+
+#[inline]
+fn kind_of(code: usize) -> Kind {
+    Kind(CLASSES[(ROWS[code >> 8] as usize) << 8 | code & 255])
 }
 
 /// The class and length in bytes of the character that begins at byte `at`, which is before the end of
@@ -83,7 +119,28 @@ pub(super) fn class_at(text: &[u8], at: usize) -> (Class, usize) {
 /// [`class_at`] where the first byte is not ASCII.
 #[inline]
 pub(super) fn beyond_ascii(text: &[u8], at: usize) -> (Class, usize) {
-    let four = match text[at..].first_chunk::<4>() {
+    match decode(four(text, at)) {
+        Some((code, length)) => (class_of(code), length),
+        None => (Class::Other, 1),
+    }
+}
+
+/// [`class_at`] with the case.
+#[inline]
+pub(super) fn kind_at(text: &[u8], at: usize) -> (Kind, usize) {
+    match text[at] {
+        byte @ 0..128 => (Kind(CLASSES[usize::from(byte)]), 1),
+        _ => match decode(four(text, at)) {
+            Some((code, length)) => (kind_of(code), length),
+            None => (Kind(0), 1),
+        },
+    }
+}
+
+/// Four bytes from `at` on, zeros behind the end.
+#[inline]
+fn four(text: &[u8], at: usize) -> [u8; 4] {
+    match text[at..].first_chunk::<4>() {
         Some(four) => *four,
         None => {
             let rest = &text[at..];
@@ -91,10 +148,6 @@ pub(super) fn beyond_ascii(text: &[u8], at: usize) -> (Class, usize) {
             padded[..rest.len()].copy_from_slice(rest);
             padded
         }
-    };
-    match decode(four) {
-        Some((code, length)) => (class_of(code), length),
-        None => (Class::Other, 1),
     }
 }
 
@@ -126,6 +179,10 @@ mod tests {
     fn ascii_equals_the_big_table() {
         for byte in 0..128_u8 {
             assert_eq!(class_at(&[byte], 0), (class(char::from(byte)), 1));
+            let (kind, length) = kind_at(&[byte], 0);
+            assert_eq!((kind.class(), length), (class(char::from(byte)), 1));
+            assert_eq!(kind.front(), byte.is_ascii_uppercase());
+            assert_eq!(kind.back(), byte.is_ascii_lowercase());
         }
         assert_eq!(class_at("é".as_bytes(), 0), (Class::Letter, 2));
         assert_eq!(class_at("\u{3000}".as_bytes(), 0), (Class::Space, 3));
@@ -148,6 +205,8 @@ mod tests {
                             let first = (1..=length).find(|&n| std::str::from_utf8(&text[..n]).is_ok());
                             let (found, taken) = class_at(text, 0);
                             assert_eq!(taken, first.unwrap_or(1), "{text:x?}");
+                            let (kind, same) = kind_at(text, 0);
+                            assert_eq!((kind.class(), same), (found, taken), "{text:x?}");
                             if first.is_none() {
                                 assert_eq!(found, Class::Other, "{text:x?}");
                             }

@@ -15,7 +15,8 @@ use std::str;
 use super::Tokenizer;
 use crate::Error;
 
-/// A token of up to 15 bytes, zero-padded, its length in the last byte; [`LONG`] there for a longer one.
+/// A token of up to 15 bytes, zero-padded, its length in the last byte; [`LONG`] there for a longer one
+/// and for an id that has none.
 pub(super) type Slot = [u8; 16];
 
 /// In place of the length: look the token up.
@@ -66,7 +67,7 @@ impl Tokenizer {
         let tokens = self.starts.windows(2).map(|place| &self.bytes[place[0] as usize..place[1] as usize]);
         let slot = |token: &[u8]| {
             let mut slot = [0; 16];
-            slot[15] = if token.len() < 16 { token.len() as u8 } else { LONG };
+            slot[15] = if (1..16).contains(&token.len()) { token.len() as u8 } else { LONG };
             if let Some(room) = slot[..15].get_mut(..token.len()) {
                 room.copy_from_slice(token);
             }

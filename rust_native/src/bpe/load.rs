@@ -1,12 +1,13 @@
-//! Vocabularies from files: `vocab.json` with `merges.txt`, or `tokenizer.json`.
+//! Vocabularies from files: `vocab.json` with `merges.txt`, `tokenizer.json`, or ranks (`ranks`).
 //!
 //! Why so strict: a tokenizer with one merge missing still encodes everything, only differently, and
 //! nobody notices. So a file that does not describe a complete byte-level BPE is refused, with the line.
 //!
-//! Invariant: after loading, ids are dense from 0, every byte has a token, every merge joins two known
-//! tokens into a known one, and every token that is neither a byte nor special has a merge.
+//! Invariant: after loading, ids are dense from 0 up to the last token that is not special, every byte has
+//! a token, every merge joins two known tokens into a known one, and every token that is neither a byte nor
+//! special has a merge, unless pieces are looked up before they are merged.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::Path;
 
@@ -33,11 +34,29 @@ pub(super) struct Source<'a> {
     pub(super) merges: &'a Path,
     /// `line` in merges.txt, `merge` in tokenizer.json.
     pub(super) place: &'static str,
+    /// A piece that is a token is not merged; then a token may have no merge.
+    pub(super) ignore_merges: bool,
 }
 
 impl Tokenizer {
-    /// Loads a folder in Hugging Face layout: `vocab.json` and `merges.txt` if both are there, else
-    /// `tokenizer.json`.
+    /// Loads a folder (see [`Tokenizer::from_dir`]), a `tokenizer.json`, or, where the name ends in
+    /// `.tiktoken`, one of the files of ranks that [`Tokenizer::from_tiktoken`] knows.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::from_dir`].
+    pub fn from_path(path: &Path) -> Result<Self, Error> {
+        if path.is_dir() {
+            Self::from_dir(path)
+        } else if path.extension().is_some_and(|ending| ending == "tiktoken") {
+            Self::from_tiktoken(path)
+        } else {
+            Self::from_tokenizer_json(path)
+        }
+    }
+
+    /// Loads a folder in Hugging Face layout: GPT-2's own `vocab.json` and `merges.txt`, or else
+    /// `tokenizer.json`, or else any `vocab.json` and `merges.txt`. These two do not say how text is split:
+    /// with them alone it is by GPT-2's pattern.
     ///
     /// # Errors
     /// [`Error::Io`] for what cannot be read, [`Error::Vocabulary`] for what is damaged, incomplete or not
@@ -46,8 +65,12 @@ impl Tokenizer {
         let (vocabulary, merges) = (dir.join("vocab.json"), dir.join("merges.txt"));
         let whole = dir.join("tokenizer.json");
         if vocabulary.exists() && merges.exists() {
-            Self::from_vocabulary_and_merges(&vocabulary, &merges)
-        } else if whole.exists() {
+            let (spellings, text) = (read(&vocabulary)?, read(&merges)?);
+            if !whole.exists() || gpt2::are_published(&spellings, &text) {
+                return Self::from_both((&vocabulary, spellings), (&merges, text));
+            }
+        }
+        if whole.exists() {
             Self::from_tokenizer_json(&whole)
         } else {
             Err(problem(
@@ -59,12 +82,18 @@ impl Tokenizer {
         }
     }
 
-    /// Loads `vocab.json` and `merges.txt`. A token spelled `<|endoftext|>` is special.
+    /// Loads `vocab.json` and `merges.txt`, with GPT-2's pattern. A token spelled `<|endoftext|>` is special.
     ///
     /// # Errors
     /// As [`Tokenizer::from_dir`].
     pub fn from_vocabulary_and_merges(vocabulary: &Path, merges: &Path) -> Result<Self, Error> {
-        let (spellings, text) = (read(vocabulary)?, read(merges)?);
+        Self::from_both((vocabulary, read(vocabulary)?), (merges, read(merges)?))
+    }
+
+    fn from_both(
+        (vocabulary, spellings): (&Path, Vec<u8>),
+        (merges, text): (&Path, Vec<u8>),
+    ) -> Result<Self, Error> {
         // Checking and building all over again what is embedded takes ten times as long as knowing it.
         if gpt2::are_published(&spellings, &text) {
             return Ok(Self::gpt2());
@@ -85,12 +114,13 @@ impl Tokenizer {
         })?;
         let spelled = merge_lines(merges, &text)?;
         let specials = id_of(&map, END_OF_TEXT).map(|id| (END_OF_TEXT.to_owned(), id));
-        let source = Source { vocabulary, merges, place: "line" };
+        let source = Source { vocabulary, merges, place: "line", ignore_merges: false };
         assemble(&source, &map, &spelled, specials.into_iter().collect())
     }
 
-    /// Loads a `tokenizer.json` that describes byte-level BPE with GPT-2's pre-tokenizer; another kind is
-    /// refused by name.
+    /// Loads a `tokenizer.json` that describes byte-level BPE, split by any patterns; another kind is refused by
+    /// name. Ids are those of `encode(text, add_special_tokens=False)`: what a template puts around a text is
+    /// the caller's to add.
     ///
     /// # Errors
     /// As [`Tokenizer::from_dir`].
@@ -134,7 +164,8 @@ pub(super) fn assemble(
     specials: Vec<(String, u32)>,
 ) -> Result<Tokenizer, Error> {
     let names = dense(source, vocabulary, &specials)?;
-    let special = |id: usize| specials.iter().any(|&(_, known)| known as usize == id);
+    let special_ids: HashSet<usize> = specials.iter().map(|&(_, id)| id as usize).collect();
+    let special = |id: usize| special_ids.contains(&id);
     let mut bytes = Vec::new();
     let mut starts = vec![0];
     let mut byte_ids = [u32::MAX; 256];
@@ -161,14 +192,16 @@ pub(super) fn assemble(
         let found = format!("missing; byte {byte:#04x} could not be encoded");
         return Err(bad_token(source, &name, found, "only complete byte-level BPE is supported"));
     }
-    let ids: HashMap<&str, u32> = names.iter().enumerate().map(|(id, name)| (*name, id as u32)).collect();
+    let used = names.iter().zip(0..).filter(|(name, _)| !name.is_empty());
+    let ids: HashMap<&str, u32> = used.map(|(name, id)| (*name, id)).collect();
     let merges = checked_merges(source, spelled, &ids)?;
     let mut made = vec![false; names.len()];
     for &(_, _, result) in &merges {
         made[result as usize] = true;
     }
-    let byte = |id: usize| starts[id + 1] - starts[id] == 1;
-    if let Some(id) = (0..names.len()).find(|&id| !made[id] && !byte(id) && !special(id)) {
+    // A byte needs no merge, and where there is no token nothing does.
+    let made = |id: usize| made[id] || starts[id + 1] - starts[id] <= 1 || special(id);
+    if let Some(id) = (0..names.len()).find(|&id| !source.ignore_merges && !made(id)) {
         let found = format!(
             "ends at {} {}, but token {} (id {id}) has no merge",
             source.place,
@@ -179,15 +212,18 @@ pub(super) fn assemble(
                       tokenizer.json that says so";
         return Err(problem(source.merges, "merges", found, remedy));
     }
-    Ok(Tokenizer::new(bytes, starts, byte_ids, &merges, specials, false))
+    let tokenizer = Tokenizer::new(bytes, starts, byte_ids, &merges, specials, source.ignore_merges);
+    Ok(if source.ignore_merges { tokenizer.with_whole_tokens() } else { tokenizer })
 }
 
-/// The tokens by id, special ones included.
+/// The tokens by id, special ones included; an empty one for an id without a token, of which there are some
+/// among the special tokens that come last.
 fn dense<'a>(
     source: &Source<'_>,
     vocabulary: &'a Map<String, Value>,
     specials: &'a [(String, u32)],
 ) -> Result<Vec<&'a str>, Error> {
+    let special: HashSet<&str> = specials.iter().map(|(name, _)| name.as_str()).collect();
     let mut names: Vec<Option<&str>> = Vec::new();
     let mut place = |name: &'a str, id: usize| {
         if id >= merges::MAX_IDS - 1 {
@@ -205,12 +241,19 @@ fn dense<'a>(
             _ => Ok(()),
         }
     };
+    let mut ordinary = 0;
     for (name, id) in vocabulary {
         let found = id.as_u64().and_then(|id| usize::try_from(id).ok());
         let Some(id) = found else {
             return Err(bad_token(source, name, format!("id {id}"), "ids are integers from 0"));
         };
+        if name.is_empty() {
+            return Err(bad_token(source, name, "empty".to_owned(), "the file is damaged: fetch it again"));
+        }
         place(name, id)?;
+        if !special.contains(name.as_str()) {
+            ordinary = ordinary.max(id);
+        }
     }
     for (name, id) in specials {
         if let Some(other) = id_of(vocabulary, name).filter(|other| other != id) {
@@ -220,16 +263,17 @@ fn dense<'a>(
         place(name, *id as usize)?;
     }
     let count = names.len();
-    names
-        .into_iter()
-        .enumerate()
-        .map(|(id, name)| {
-            name.ok_or_else(|| {
-                let found = format!("id {id} of {count} has no token");
-                problem(source.vocabulary, "vocabulary", found, "the file is damaged: fetch it again")
-            })
-        })
-        .collect()
+    // Hugging Face's tokenizers number the special tokens that the vocabulary lacks by counting on.
+    let counted = specials.iter().filter(|(name, _)| !vocabulary.contains_key(name));
+    let counted = counted.map(|&(_, id)| id as usize).max().unwrap_or(0);
+    let token = |(id, name): (usize, Option<&'a str>)| match name {
+        None if id < ordinary.max(counted) => {
+            let found = format!("id {id} of {count} has no token");
+            Err(problem(source.vocabulary, "vocabulary", found, "the file is damaged: fetch it again"))
+        }
+        name => Ok(name.unwrap_or_default()),
+    };
+    names.into_iter().enumerate().map(token).collect()
 }
 
 /// Merges as ids, every symbol known, no pair twice.
@@ -238,6 +282,10 @@ fn checked_merges(
     spelled: &[SpelledMerge<'_>],
     ids: &HashMap<&str, u32>,
 ) -> Result<Vec<(u32, u32, u32)>, Error> {
+    if spelled.len() > merges::MAX_MERGES {
+        let found = format!("{} of them", spelled.len());
+        return Err(problem(source.merges, "merges", found, "at most 4,194,304 are supported"));
+    }
     let mut seen: HashMap<(u32, u32), usize> = HashMap::with_capacity(spelled.len());
     let mut merges = Vec::with_capacity(spelled.len());
     let mut joined = String::new();
@@ -267,7 +315,7 @@ pub(super) fn id_of(vocabulary: &Map<String, Value>, token: &str) -> Option<u32>
     vocabulary.get(token)?.as_u64().and_then(|id| u32::try_from(id).ok())
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, Error> {
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, Error> {
     let size = fs::metadata(path).map_err(|e| Error::io(path, "read", e))?.len();
     if size > MAX_BYTES {
         let found = format!("{size} bytes, above the bound of {MAX_BYTES}");

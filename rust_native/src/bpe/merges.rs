@@ -2,6 +2,8 @@
 
 /// Ids must stay below this: a slot packs two of them and a rank into 64 bits.
 pub(super) const MAX_IDS: usize = 1 << 21;
+/// Most merges: a rank has 22 bits.
+pub(super) const MAX_MERGES: usize = 1 << 22;
 /// Rank of a pair that has no merge; above every rank, and small enough to be shifted by six bits.
 pub(super) const NONE: u32 = u32::MAX >> 6;
 
@@ -22,7 +24,7 @@ pub(super) struct Merges {
 }
 
 impl Merges {
-    /// A table from merges in rank order. Ids are below [`MAX_IDS`] and there are at most as many merges.
+    /// A table from merges in rank order. Ids are below [`MAX_IDS`] - 1; merges are at most [`MAX_MERGES`].
     /// Of two equal pairs the first counts.
     pub(super) fn new(merges: &[(u32, u32, u32)], byte_ids: [u32; 256]) -> Self {
         let size = (2 * merges.len()).next_power_of_two().max(16);

@@ -1,12 +1,12 @@
-//! Byte-level BPE as GPT-2 does it: text to token ids and back.
+//! Byte-level BPE: text to token ids and back, for any vocabulary, merges and pattern.
 //!
 //! Encoding: special tokens are found first (if allowed); the text between them is split into pieces by
-//! [`split`], and the bytes of each piece are merged by rank. Every byte has a token, so every text
+//! the [`Pattern`], and the bytes of each piece are merged by rank. Every byte has a token, so every text
 //! encodes and decoding the ids gives the same bytes. How that is made fast is told in README.md beside
 //! this file.
 //!
 //! Invariant: ids equal those of Hugging Face's tokenizers for the same vocabulary and the same treatment
-//! of special tokens.
+//! of special tokens, and those of tiktoken for the same ranks.
 
 #![forbid(unsafe_code)]
 
@@ -22,12 +22,20 @@ mod gpt2;
 mod load;
 mod merge;
 mod merges;
+mod pattern;
 mod phrases;
+mod pieces;
+mod ranks;
+mod regexes;
 pub mod split;
+mod split_cl100k;
+mod split_o200k;
+mod text;
 mod tokenizer_json;
 mod vocabulary;
 mod write;
 
+use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::{Mutex, OnceLock};
 
@@ -40,6 +48,8 @@ pub use self::encode::Encoder;
 use self::encode::Scratch;
 use self::merge::{Merger, SHORT, Work};
 use self::merges::Merges;
+pub use self::pattern::Pattern;
+pub use self::regexes::Regexes;
 use self::vocabulary::Vocabulary;
 
 /// What to do with the spelling of a special token, such as `<|endoftext|>`, inside text. There is no
@@ -58,13 +68,18 @@ pub enum Special {
 pub struct Tokenizer {
     /// Bytes of all tokens, one after the other.
     bytes: Vec<u8>,
-    /// Token `id` is `bytes[starts[id]..starts[id + 1]]`.
+    /// Token `id` is `bytes[starts[id]..starts[id + 1]]`; an id between special tokens may have none.
     starts: Vec<u32>,
+    pattern: Pattern,
     merges: Merges,
     /// Merges as pairs of ids, in rank order; for writing the vocabulary.
     pairs: Vec<(u32, u32)>,
-    /// Short tokens by spelling, those that merging their bytes gives.
+    /// Short tokens by spelling: those that merging their bytes gives, or, if a piece that is a token is
+    /// not merged in any case (`whole_first`), all.
     vocabulary: Vocabulary,
+    whole_first: bool,
+    /// With `whole_first`, the longer tokens that merging their bytes does not give. Hardly ever any.
+    whole: HashMap<Box<[u8]>, u32>,
     specials: Specials,
     /// Instruction set of the loops over text.
     scanner: Scanner,
@@ -81,6 +96,7 @@ impl std::fmt::Debug for Tokenizer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Tokenizer")
             .field("ids", &self.vocabulary_size())
+            .field("pattern", &self.pattern)
             .field("merges", &self.merges.len())
             .field("specials", &self.specials.list)
             .finish_non_exhaustive()
@@ -90,7 +106,8 @@ impl std::fmt::Debug for Tokenizer {
 impl Tokenizer {
     /// Puts together checked parts: token bytes by id, merges in rank order as (left, right, result), and
     /// special tokens. The loaders uphold: ids are below [`merges::MAX_IDS`] - 1 and every byte has one.
-    /// With `trusted`, merging the bytes of any token that is not special is known to give that token.
+    /// With `trusted`, merging the bytes of any token that is not special is known to give that token, or
+    /// [`Tokenizer::with_whole_tokens`] follows. The pattern is GPT-2's.
     fn new(
         bytes: Vec<u8>,
         starts: Vec<u32>,
@@ -106,8 +123,34 @@ impl Tokenizer {
         let spelled =
             Spelled { bytes: &bytes, starts: &starts, merges: &merges, specials: &specials, trusted };
         let vocabulary = Vocabulary::new(&scanner.run(spelled));
-        let (slots, idle) = (OnceLock::new(), Mutex::new(Vec::new()));
-        Self { bytes, starts, merges, pairs, vocabulary, specials, scanner, slots, idle }
+        Self {
+            bytes,
+            starts,
+            pattern: Pattern::Gpt2,
+            merges,
+            pairs,
+            vocabulary,
+            whole_first: false,
+            whole: HashMap::new(),
+            specials,
+            scanner,
+            slots: OnceLock::new(),
+            idle: Mutex::new(Vec::new()),
+        }
+    }
+
+    /// With another pattern than GPT-2's. Nothing must have been encoded yet.
+    fn with_pattern(mut self, pattern: Pattern) -> Self {
+        self.pattern = pattern;
+        self
+    }
+
+    /// A piece that is a token as a whole is that token, whatever its merges are: tiktoken's rule, and
+    /// `ignore_merges` in Hugging Face's files. The tokenizer was made with `trusted`.
+    fn with_whole_tokens(mut self) -> Self {
+        self.whole_first = true;
+        self.whole = self.scanner.run(Unmerged { tokenizer: &self, work: &mut Work::default() });
+        self
     }
 
     /// The same tokenizer with another instruction set for its loops over text than the best, or `None`
@@ -122,20 +165,33 @@ impl Tokenizer {
         self.scanner.isa()
     }
 
+    /// How text is split into pieces.
+    pub fn pattern(&self) -> &Pattern {
+        &self.pattern
+    }
+
+    /// The token that a piece is as a whole although merging it gives others; only for pieces longer than
+    /// the vocabulary's.
+    #[inline]
+    fn whole(&self, piece: &[u8]) -> Option<u32> {
+        if self.whole.is_empty() { None } else { self.whole.get(piece).copied() }
+    }
+
     fn merger<'a>(&'a self, work: &'a mut Work) -> Merger<'a> {
         Merger { merges: &self.merges, starts: &self.starts, work }
     }
 
-    /// Number of ids, special tokens included; ids run from 0 to this minus 1.
+    /// Number of ids, special tokens included; ids run from 0 to this minus 1. Some between the special
+    /// tokens may be of no token.
     pub fn vocabulary_size(&self) -> usize {
         self.starts.len() - 1
     }
 
-    /// The bytes of one token, or `None` for an id outside the vocabulary.
+    /// The bytes of one token, or `None` for an id that has none.
     pub fn token_bytes(&self, id: u32) -> Option<&[u8]> {
         let id = usize::try_from(id).ok()?;
         let (start, end) = (*self.starts.get(id)?, *self.starts.get(id.checked_add(1)?)?);
-        Some(&self.bytes[start as usize..end as usize])
+        (start < end).then(|| &self.bytes[start as usize..end as usize])
     }
 
     /// Which bytes of the text each of some consecutive ids stands for, counted from the first one's first
@@ -160,7 +216,34 @@ impl Tokenizer {
 
     /// Whether `id` is a special token.
     pub fn is_special(&self, id: u32) -> bool {
-        self.special_tokens().any(|(_, special)| special == id)
+        self.specials.has(id)
+    }
+}
+
+/// Finds the tokens of 16 bytes and more that merging their bytes does not give.
+struct Unmerged<'a> {
+    tokenizer: &'a Tokenizer,
+    work: &'a mut Work,
+}
+
+impl Job for Unmerged<'_> {
+    type Output = HashMap<Box<[u8]>, u32>;
+
+    #[inline(always)]
+    fn run<S: Scan>(self, scan: S) -> Self::Output {
+        let (mut found, mut ids) = (HashMap::new(), Vec::new());
+        for id in 0..self.tokenizer.vocabulary_size() as u32 {
+            let token = self.tokenizer.token_bytes(id).unwrap_or_default();
+            if token.len() <= cache::MAX_BYTES || self.tokenizer.is_special(id) {
+                continue;
+            }
+            ids.clear();
+            self.tokenizer.merger(self.work).piece(scan, token, &mut ids);
+            if ids != [id] {
+                found.insert(token.into(), id);
+            }
+        }
+        found
     }
 }
 
@@ -184,9 +267,7 @@ impl Job for Spelled<'_> {
             let Some(key) = Key::of_piece(token).filter(|_| !token.is_empty()) else { continue };
             let mut ids = [0; SHORT];
             let merged = |ids: &mut [u32]| self.merges.short(scan, token, ids) == 1 && ids[0] == id;
-            if !self.specials.list.iter().any(|&(_, special)| special == id)
-                && (self.trusted || merged(&mut ids))
-            {
+            if !self.specials.has(id) && (self.trusted || merged(&mut ids)) {
                 found.push((key, id));
             }
         }
@@ -220,6 +301,11 @@ impl Specials {
         let mut pairs = list.iter().map(|(token, _)| token.as_bytes().first_chunk().copied());
         let pair = pairs.next().flatten().filter(|&first| pairs.all(|other| other == Some(first)));
         Self { list, by_length, first, pair }
+    }
+
+    /// Whether an id is that of a special token.
+    fn has(&self, id: u32) -> bool {
+        self.list.binary_search_by_key(&id, |&(_, special)| special).is_ok()
     }
 
     /// The first special token at or after byte `from`, the longest of several at one place: its start,

@@ -73,7 +73,7 @@ pub(super) fn piece_end(text: &[u8], start: usize) -> usize {
 }
 
 /// The end of the characters of `class` from `at` on.
-fn run_end(text: &[u8], mut at: usize, class: Class) -> usize {
+pub(super) fn run_end(text: &[u8], mut at: usize, class: Class) -> usize {
     while at < text.len() {
         let (found, length) = class_at(text, at);
         if found != class {

@@ -2,23 +2,29 @@
 //!
 //! `vocab.json` and `merges.txt` have the exact bytes OpenAI published (for GPT-2's vocabulary): JSON as
 //! Python's `json.dumps` writes it, ids in order. `tokenizer.json` is what Hugging Face's tokenizers load.
+//! It alone says how text is split and whether a piece is looked up before it is merged, so what is not as
+//! GPT-2 has it gets no other file.
 
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
-use super::{Tokenizer, alphabet};
+use super::{Pattern, Tokenizer, alphabet};
 use crate::Error;
 use crate::init::write_file;
 
 impl Tokenizer {
     /// Writes `vocab.json`, `merges.txt`, `tokenizer.json` and `tokenizer_config.json` into `dir`, which is
-    /// created if absent. Files of these names are replaced.
+    /// created if absent. Files of these names are replaced. Of a tokenizer with another pattern than GPT-2's,
+    /// or made from ranks, it writes `tokenizer.json` alone.
     ///
     /// # Errors
     /// [`Error::Io`] naming the file.
     pub fn write_vocabulary(&self, dir: &Path) -> Result<(), Error> {
         fs::create_dir_all(dir).map_err(|e| Error::io(dir, "create", e))?;
+        if self.whole_first || !matches!(self.pattern, Pattern::Gpt2) {
+            return write_file(&dir.join("tokenizer.json"), self.tokenizer_json().as_bytes());
+        }
         let files = [
             ("vocab.json", self.vocab_json()),
             ("merges.txt", self.merges_txt()),
@@ -40,9 +46,14 @@ impl Tokenizer {
         }
     }
 
+    /// The ids that have a token.
+    fn used(&self) -> impl Iterator<Item = u32> {
+        (0..self.vocabulary_size() as u32).filter(|&id| self.token_bytes(id).is_some())
+    }
+
     fn vocab_json(&self) -> String {
         let mut text = String::from("{");
-        for id in 0..self.vocabulary_size() as u32 {
+        for id in self.used() {
             let comma = if id == 0 { "" } else { ", " };
             let _ = write!(text, "{comma}{}: {id}", ascii_json(&self.spelling(id)));
         }
@@ -67,8 +78,7 @@ impl Tokenizer {
                 ascii_json(token)
             ));
         }
-        let entries =
-            (0..self.vocabulary_size() as u32).map(|id| format!("{}:{id}", ascii_json(&self.spelling(id))));
+        let entries = self.used().map(|id| format!("{}:{id}", ascii_json(&self.spelling(id))));
         let merges = self.pairs.iter().map(|&(left, right)| {
             format!("[{},{}]", ascii_json(&self.spelling(left)), ascii_json(&self.spelling(right)))
         });
@@ -77,18 +87,37 @@ impl Tokenizer {
             "{{\"version\":\"1.0\",\"truncation\":null,\"padding\":null,\n\
              \"added_tokens\":[{}],\n\
              \"normalizer\":null,\n\
-             \"pre_tokenizer\":{{\"type\":\"ByteLevel\",{part}}},\n\
+             \"pre_tokenizer\":{},\n\
              \"post_processor\":{{\"type\":\"ByteLevel\",{}}},\n\
              \"decoder\":{{\"type\":\"ByteLevel\",{part}}},\n\
              \"model\":{{\"type\":\"BPE\",\"dropout\":null,\"unk_token\":null,\
              \"continuing_subword_prefix\":\"\",\"end_of_word_suffix\":\"\",\"fuse_unk\":false,\
-             \"byte_fallback\":false,\"ignore_merges\":false,\n\
+             \"byte_fallback\":false,\"ignore_merges\":{},\n\
              \"vocab\":{{{}}},\n\"merges\":[{}]}}}}\n",
             added.join(","),
+            self.pre_tokenizer(part),
             part.replace("\"trim_offsets\":true", "\"trim_offsets\":false"),
+            self.whole_first,
             entries.collect::<Vec<_>>().join(","),
             merges.collect::<Vec<_>>().join(","),
         )
+    }
+
+    /// `part` is the fields of GPT-2's.
+    fn pre_tokenizer(&self, part: &str) -> String {
+        if matches!(self.pattern, Pattern::Gpt2) {
+            return format!("{{\"type\":\"ByteLevel\",{part}}}");
+        }
+        let mut steps = String::new();
+        for regex in self.pattern.regexes() {
+            let _ = write!(
+                steps,
+                "{{\"type\":\"Split\",\"pattern\":{{\"Regex\":{}}},\"behavior\":\"Isolated\",\"invert\":false}},",
+                ascii_json(regex)
+            );
+        }
+        let part = part.replace("\"use_regex\":true", "\"use_regex\":false");
+        format!("{{\"type\":\"Sequence\",\"pretokenizers\":[{steps}{{\"type\":\"ByteLevel\",{part}}}]}}")
     }
 
     fn tokenizer_config_json(&self) -> String {

@@ -19,8 +19,9 @@ pub struct Decode {
     /// Read lines of {"ids": […]} and write lines of {"text": …}; what is not UTF-8 becomes U+FFFD
     #[arg(long, conflicts_with = "ids")]
     jsonl: bool,
-    /// Folder with vocab.json and merges.txt or with tokenizer.json; default: GPT-2's, embedded
-    #[arg(long, value_name = "DIR")]
+    /// A tokenizer.json, a published file of ranks (*.tiktoken), or a folder with tokenizer.json or with
+    /// vocab.json and merges.txt; default: GPT-2's, embedded
+    #[arg(long, value_name = "PATH")]
     tokenizer: Option<PathBuf>,
 }
 

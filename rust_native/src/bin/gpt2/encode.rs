@@ -26,8 +26,9 @@ pub struct Encode {
     /// What to do with special tokens such as <|endoftext|> inside the text
     #[arg(long, value_enum, default_value = "allow")]
     special: SpecialChoice,
-    /// Folder with vocab.json and merges.txt or with tokenizer.json; default: GPT-2's, embedded
-    #[arg(long, value_name = "DIR")]
+    /// A tokenizer.json, a published file of ranks (*.tiktoken), or a folder with tokenizer.json or with
+    /// vocab.json and merges.txt; default: GPT-2's, embedded
+    #[arg(long, value_name = "PATH")]
     tokenizer: Option<PathBuf>,
     /// Threads for --jsonl
     #[arg(long, default_value_t = 1)]

@@ -31,9 +31,9 @@ impl From<SpecialChoice> for Special {
     }
 }
 
-/// GPT-2's embedded tokenizer, or one from a folder.
-pub fn tokenizer(dir: Option<&Path>) -> Result<Tokenizer, Error> {
-    dir.map_or_else(|| Ok(Tokenizer::gpt2()), Tokenizer::from_dir)
+/// GPT-2's embedded tokenizer, or one from a folder or file.
+pub fn tokenizer(path: Option<&Path>) -> Result<Tokenizer, Error> {
+    path.map_or_else(|| Ok(Tokenizer::gpt2()), Tokenizer::from_path)
 }
 
 /// An input with the name its errors use.

@@ -1,0 +1,177 @@
+//! The loop over the pieces of one text.
+//!
+//! It finds them in the cache or leaves to [`Miss`]; the two are apart so that the loop fits in registers.
+//!
+//! Invariant: a piece's ids are the same whether the word cache, the long one, the phrases, the vocabulary or
+//! the merges gave them.
+
+use kernels::text::{Job, Scan};
+
+use super::Tokenizer;
+use super::cache::{self, Key, Long, Wanted, Words};
+use super::encode::Scratch;
+use super::merge::Work;
+use super::phrases::Phrases;
+use super::pieces::Pieces;
+
+/// One text without special tokens: appends its ids from `from` on, chunk by chunk, until it ends or `ids`
+/// holds `enough`, and gives the place it got to.
+pub(super) struct Text<'a, P> {
+    pub(super) tokenizer: &'a Tokenizer,
+    pub(super) pieces: P,
+    pub(super) scratch: &'a mut Scratch,
+    pub(super) text: &'a [u8],
+    pub(super) from: usize,
+    pub(super) ids: &'a mut Vec<u32>,
+    pub(super) enough: usize,
+}
+
+impl<P: Pieces> Job for Text<'_, P> {
+    type Output = usize;
+
+    #[inline(always)]
+    fn run<S: Scan>(self, scan: S) -> usize {
+        let Self { tokenizer, pieces: split, scratch, text, from: mut done, ids, enough } = self;
+        while done < text.len() && ids.len() < enough {
+            let rest = &text[done..];
+            let pieces = split.fill(scan, &mut scratch.blocks, text, done);
+            if pieces == 0 {
+                let piece = &text[done..split.end(text, done)];
+                done += piece.len();
+                let work = &mut scratch.work;
+                scan.apart(Piece { tokenizer, work, piece, ids: &mut *ids });
+            } else {
+                done += usize::from(scratch.blocks.starts[pieces]);
+                let count = chunk(scan, tokenizer, scratch, rest, pieces);
+                ids.extend_from_slice(&scratch.ids[..count]);
+            }
+        }
+        done
+    }
+}
+
+/// Writes the ids of the first pieces that were found in `text` to `scratch.ids`; how many.
+#[inline(always)]
+fn chunk<S: Scan>(
+    scan: S,
+    tokenizer: &Tokenizer,
+    scratch: &mut Scratch,
+    text: &[u8],
+    pieces: usize,
+) -> usize {
+    let Scratch { blocks, words, long, phrases, work, wanted, ids, found, .. } = scratch;
+    let starts = &blocks.starts[..=pieces];
+    let view = words.view();
+    // The text's last bytes, so that 16 can be read from any of them.
+    let (edge, mut padded) = (text.len().saturating_sub(16), [0; 32]);
+    padded[..text.len() - edge].copy_from_slice(&text[edge..]);
+    // All keys first, and their lines asked for: what is looked up is there by then, however long it takes.
+    for (wanted, place) in wanted.iter_mut().zip(starts.windows(2)) {
+        let (start, length) = (usize::from(place[0]), usize::from(place[1].wrapping_sub(place[0])));
+        let bytes = match text.get(start..start + 16) {
+            Some(bytes) => bytes.first_chunk(),
+            None => padded[start - edge..].first_chunk(),
+        };
+        *wanted = match bytes {
+            Some(bytes) if length <= cache::MAX_BYTES => Wanted::new(Key::of(bytes, length)),
+            _ => Wanted::NONE,
+        };
+        scan.fetch(view.line(wanted));
+    }
+    let (mut wanted, mut count) = (wanted[..pieces].iter(), 0);
+    loop {
+        let view = words.view();
+        let missed = loop {
+            let Some(next) = wanted.next() else { return count };
+            let Some((more, four)) = view.get(next) else { break pieces - 1 - wanted.len() };
+            let Some(room) = ids[count..].first_chunk_mut() else { break pieces - 1 - wanted.len() };
+            cache::write(room, four);
+            count += more;
+        };
+        let start = usize::from(starts[missed]);
+        let (text, length) = (&text[start..], usize::from(starts[missed + 1]) - start);
+        let ids = &mut ids[count..];
+        count += scan.apart(Miss { tokenizer, words, long, phrases, work, found, text, length, ids });
+    }
+}
+
+/// A piece that is not among the words: writes its ids to the front of `ids` and gives their number.
+struct Miss<'a> {
+    tokenizer: &'a Tokenizer,
+    words: &'a mut Words,
+    long: &'a mut Long,
+    phrases: &'a mut Phrases,
+    work: &'a mut Work,
+    found: &'a mut Vec<u32>,
+    /// The piece and what follows it.
+    text: &'a [u8],
+    length: usize,
+    ids: &'a mut [u32],
+}
+
+impl Job for Miss<'_> {
+    type Output = usize;
+
+    #[inline(always)]
+    fn run<S: Scan>(self, scan: S) -> usize {
+        let Self { tokenizer, words, long, phrases, work, found, text, length, ids } = self;
+        let piece = &text[..length];
+        let Some(long_key) = Long::key(text, length) else {
+            if let Some(known) = phrases.get(piece) {
+                ids[..known.len()].copy_from_slice(known);
+                return known.len();
+            }
+            found.clear();
+            match tokenizer.whole(piece) {
+                Some(id) => found.push(id),
+                None => tokenizer.merger(work).piece(scan, piece, found),
+            }
+            ids[..found.len()].copy_from_slice(found);
+            phrases.put(piece, found);
+            return found.len();
+        };
+        if let Some(count) = long.get(long_key, ids) {
+            return count;
+        }
+        let key = Key::of_piece(piece);
+        if let Some(key) = key
+            && let Some(id) = tokenizer.vocabulary.find(key, |id| tokenizer.token_bytes(id) == Some(piece))
+        {
+            ids[0] = id;
+            words.put(key, &ids[..1]);
+            return 1;
+        }
+        let count = match tokenizer.whole(piece) {
+            Some(id) => {
+                ids[0] = id;
+                1
+            }
+            None => tokenizer.merges.short(scan, piece, ids),
+        };
+        if !key.is_some_and(|key| words.put(key, &ids[..count])) {
+            long.put(long_key, &ids[..count]);
+        }
+        count
+    }
+}
+
+/// A piece longer than a chunk: appends its ids.
+struct Piece<'a> {
+    tokenizer: &'a Tokenizer,
+    work: &'a mut Work,
+    piece: &'a [u8],
+    ids: &'a mut Vec<u32>,
+}
+
+impl Job for Piece<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Scan>(self, scan: S) {
+        let Self { tokenizer, work, piece, ids } = self;
+        match tokenizer.whole(piece) {
+            Some(id) => ids.push(id),
+            None => tokenizer.merger(work).piece(scan, piece, ids),
+        }
+    }
+}
