@@ -22,9 +22,11 @@ mod gpt2;
 mod load;
 mod merge;
 mod merges;
+mod pairs;
 mod phrases;
 pub mod split;
 mod tokenizer_json;
+mod train;
 mod vocabulary;
 mod write;
 
@@ -40,6 +42,7 @@ pub use self::encode::Encoder;
 use self::encode::Scratch;
 use self::merge::{Merger, SHORT, Work};
 use self::merges::Merges;
+pub use self::train::{TrainOptions, Trainer};
 use self::vocabulary::Vocabulary;
 
 /// What to do with the spelling of a special token, such as `<|endoftext|>`, inside text. There is no

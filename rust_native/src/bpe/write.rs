@@ -1,35 +1,40 @@
 //! Writing a vocabulary in the forms other programs read.
 //!
 //! `vocab.json` and `merges.txt` have the exact bytes OpenAI published (for GPT-2's vocabulary): JSON as
-//! Python's `json.dumps` writes it, ids in order. `tokenizer.json` is what Hugging Face's tokenizers load.
+//! Python's `json.dumps` writes it, ids in order. `tokenizer.json` is what Hugging Face's tokenizers load, and
+//! the only one that can say which tokens are special: whoever reads the other two takes `<|endoftext|>` for the
+//! one that is.
 
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
+use super::gpt2::END_OF_TEXT;
 use super::{Tokenizer, alphabet};
 use crate::Error;
 use crate::init::write_file;
 
 impl Tokenizer {
     /// Writes `vocab.json`, `merges.txt`, `tokenizer.json` and `tokenizer_config.json` into `dir`, which is
-    /// created if absent. Files of these names are replaced.
+    /// created if absent. Files of these names are replaced. With other special tokens than `<|endoftext|>` the
+    /// first two could not be read back: they are not written, and removed if they are there.
     ///
     /// # Errors
     /// [`Error::Io`] naming the file.
     pub fn write_vocabulary(&self, dir: &Path) -> Result<(), Error> {
         fs::create_dir_all(dir).map_err(|e| Error::io(dir, "create", e))?;
-        let files = [
-            ("vocab.json", self.vocab_json()),
-            ("merges.txt", self.merges_txt()),
-            ("tokenizer_config.json", self.tokenizer_config_json()),
-            // Last: whoever looks for this file finds the others too.
-            ("tokenizer.json", self.tokenizer_json()),
-        ];
-        for (name, text) in files {
-            write_file(&dir.join(name), text.as_bytes())?;
+        let in_two_files = self.special_tokens().all(|(token, _)| token == END_OF_TEXT);
+        for (name, text) in [("vocab.json", self.vocab_json()), ("merges.txt", self.merges_txt())] {
+            let path = dir.join(name);
+            if in_two_files {
+                write_file(&path, text.as_bytes())?;
+            } else if path.exists() {
+                fs::remove_file(&path).map_err(|e| Error::io(path, "remove", e))?;
+            }
         }
-        Ok(())
+        write_file(&dir.join("tokenizer_config.json"), self.tokenizer_config_json().as_bytes())?;
+        // Last: whoever looks for this file finds the others too.
+        write_file(&dir.join("tokenizer.json"), self.tokenizer_json().as_bytes())
     }
 
     /// The spelling of a token: special tokens as they are, others in GPT-2's byte alphabet.
@@ -92,7 +97,8 @@ impl Tokenizer {
     }
 
     fn tokenizer_config_json(&self) -> String {
-        let special = self.special_tokens().next_back().map(|(token, _)| token);
+        let last = self.special_tokens().next_back().map(|(token, _)| token);
+        let special = if self.special_id(END_OF_TEXT).is_some() { Some(END_OF_TEXT) } else { last };
         let config = serde_json::json!({
             "add_prefix_space": false,
             "bos_token": special,
