@@ -22,6 +22,7 @@ mod gpt2;
 mod load;
 mod merge;
 mod merges;
+mod pairs;
 mod pattern;
 mod phrases;
 mod pieces;
@@ -32,6 +33,7 @@ mod split_cl100k;
 mod split_o200k;
 mod text;
 mod tokenizer_json;
+mod train;
 mod vocabulary;
 mod write;
 
@@ -50,6 +52,7 @@ use self::merge::{Merger, SHORT, Work};
 use self::merges::Merges;
 pub use self::pattern::Pattern;
 pub use self::regexes::Regexes;
+pub use self::train::{TrainOptions, Trainer};
 use self::vocabulary::Vocabulary;
 
 /// What to do with the spelling of a special token, such as `<|endoftext|>`, inside text. There is no

@@ -2,40 +2,45 @@
 //!
 //! `vocab.json` and `merges.txt` have the exact bytes OpenAI published (for GPT-2's vocabulary): JSON as
 //! Python's `json.dumps` writes it, ids in order. `tokenizer.json` is what Hugging Face's tokenizers load.
-//! It alone says how text is split and whether a piece is looked up before it is merged, so what is not as
-//! GPT-2 has it gets no other file.
+//! It alone says how text is split, whether a piece is looked up before it is merged and which tokens are
+//! special (whoever reads the other two takes `<|endoftext|>` for the one that is): what is not as GPT-2 has
+//! it gets no other file.
 
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
+use super::gpt2::END_OF_TEXT;
 use super::{Pattern, Tokenizer, alphabet};
 use crate::Error;
 use crate::init::write_file;
 
 impl Tokenizer {
     /// Writes `vocab.json`, `merges.txt`, `tokenizer.json` and `tokenizer_config.json` into `dir`, which is
-    /// created if absent. Files of these names are replaced. Of a tokenizer with another pattern than GPT-2's,
-    /// or made from ranks, it writes `tokenizer.json` alone.
+    /// created if absent. Files of these names are replaced. With another pattern than GPT-2's, made from ranks,
+    /// or with other special tokens than `<|endoftext|>`, the first two could not be read back: they are not
+    /// written, and removed if they are there. The last is for GPT-2's pattern alone.
     ///
     /// # Errors
     /// [`Error::Io`] naming the file.
     pub fn write_vocabulary(&self, dir: &Path) -> Result<(), Error> {
         fs::create_dir_all(dir).map_err(|e| Error::io(dir, "create", e))?;
-        if self.whole_first || !matches!(self.pattern, Pattern::Gpt2) {
-            return write_file(&dir.join("tokenizer.json"), self.tokenizer_json().as_bytes());
+        let like_gpt2 = !self.whole_first && matches!(self.pattern, Pattern::Gpt2);
+        if like_gpt2 && self.special_tokens().all(|(token, _)| token == END_OF_TEXT) {
+            write_file(&dir.join("vocab.json"), self.vocab_json().as_bytes())?;
+            write_file(&dir.join("merges.txt"), self.merges_txt().as_bytes())?;
+        } else {
+            for path in
+                ["vocab.json", "merges.txt"].map(|name| dir.join(name)).into_iter().filter(|p| p.exists())
+            {
+                fs::remove_file(&path).map_err(|e| Error::io(path, "remove", e))?;
+            }
         }
-        let files = [
-            ("vocab.json", self.vocab_json()),
-            ("merges.txt", self.merges_txt()),
-            ("tokenizer_config.json", self.tokenizer_config_json()),
-            // Last: whoever looks for this file finds the others too.
-            ("tokenizer.json", self.tokenizer_json()),
-        ];
-        for (name, text) in files {
-            write_file(&dir.join(name), text.as_bytes())?;
+        if like_gpt2 {
+            write_file(&dir.join("tokenizer_config.json"), self.tokenizer_config_json().as_bytes())?;
         }
-        Ok(())
+        // Last: whoever looks for this file finds the others too.
+        write_file(&dir.join("tokenizer.json"), self.tokenizer_json().as_bytes())
     }
 
     /// The spelling of a token: special tokens as they are, others in GPT-2's byte alphabet.
@@ -121,7 +126,8 @@ impl Tokenizer {
     }
 
     fn tokenizer_config_json(&self) -> String {
-        let special = self.special_tokens().next_back().map(|(token, _)| token);
+        let last = self.special_tokens().next_back().map(|(token, _)| token);
+        let special = if self.special_id(END_OF_TEXT).is_some() { Some(END_OF_TEXT) } else { last };
         let config = serde_json::json!({
             "add_prefix_space": false,
             "bos_token": special,

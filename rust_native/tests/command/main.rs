@@ -7,6 +7,7 @@ mod generate;
 mod readme;
 mod scaling;
 mod tokens;
+mod train;
 
 use std::io::Write;
 use std::process::{Command, Output, Stdio};

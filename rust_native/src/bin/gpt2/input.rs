@@ -65,6 +65,11 @@ fn standard_input() -> Input {
 }
 
 impl Input {
+    /// The name and what there is to read.
+    pub fn into_parts(self) -> (String, Box<dyn BufRead>) {
+        (self.name, self.reader)
+    }
+
     /// Everything, as text.
     pub fn text(mut self) -> Result<String, Error> {
         let mut bytes = Vec::new();

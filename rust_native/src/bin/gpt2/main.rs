@@ -16,6 +16,7 @@ mod input;
 mod model;
 mod progress;
 mod scaling;
+mod train;
 mod vocabulary;
 
 use std::io;
@@ -40,6 +41,7 @@ enum Verb {
     Decode(decode::Decode),
     Init(init::Init),
     Vocabulary(vocabulary::Vocabulary),
+    Train(train::Train),
     #[cfg(feature = "fetch")]
     Fetch(fetch::Fetch),
 }
@@ -53,6 +55,7 @@ fn main() -> ExitCode {
         Verb::Decode(verb) => verb.run(),
         Verb::Init(verb) => verb.run(),
         Verb::Vocabulary(verb) => verb.run(),
+        Verb::Train(verb) => verb.run(),
         #[cfg(feature = "fetch")]
         Verb::Fetch(verb) => verb.run(),
     };
