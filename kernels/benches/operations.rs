@@ -10,7 +10,7 @@ use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use kernels::{
-    Buffer, Cpu, Input, Isa, KvCache, KvPrecision, KvShape, Linear, Output, Packed, Precision, Span,
+    Attend, Buffer, Cpu, Input, Isa, KvCache, KvPrecision, KvShape, Linear, Output, Packed, Precision, Span,
 };
 
 /// Bytes of weights that a cycle of one linear operation covers.
@@ -84,16 +84,18 @@ fn products(c: &mut Criterion, name: &str, k: usize, n: usize, precision: Precis
 
 fn attention(c: &mut Criterion) {
     for precision in KvPrecision::ALL {
-        attention_in(c, precision);
+        attention_in(c, precision, Precision::F32);
     }
+    attention_in(c, KvPrecision::F32, Precision::Bf16);
 }
 
-fn attention_in(c: &mut Criterion, precision: KvPrecision) {
+fn attention_in(c: &mut Criterion, precision: KvPrecision, products: Precision) {
     let shape = KvShape { layers: 12, sequences: 8, heads: 12, head_dim: 64, capacity: 1024, precision };
     let mut cache = KvCache::new(shape);
     let width = shape.heads * shape.head_dim;
     let position = cache.bytes() / (shape.layers * shape.sequences * shape.capacity);
-    let mut group = c.benchmark_group(format!("attention/{precision}"));
+    let how = Attend { scale: 0.125, products, last: false };
+    let mut group = c.benchmark_group(format!("attention/{precision}-{products}"));
     for (path, cpu) in cpus() {
         for (sequences, start, rows) in [(1, 511, 1), (8, 511, 1), (1, 0, 128), (1, 0, 512)] {
             let qkv = values(sequences * rows * 3 * width);
@@ -112,7 +114,7 @@ fn attention_in(c: &mut Criterion, precision: KvPrecision) {
             group.bench_function(id, |b| {
                 b.iter(|| {
                     let layer = layers.next().expect("a cycle");
-                    cpu.attention(&mut cache, layer, &spans, &qkv, 0.125, &mut out);
+                    cpu.attention(&mut cache, layer, &spans, &qkv, how, &mut out);
                 });
             });
         }

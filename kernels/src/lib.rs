@@ -17,7 +17,7 @@ mod prefetch;
 pub mod text;
 
 pub use buffer::Buffer;
-pub use cpu::attention::Span;
+pub use cpu::attention::{Attend, Span};
 pub use cpu::engine::{Cpu, CpuError};
 pub use cpu::isa::Isa;
 pub use cpu::kv::{KvCache, KvShape};

@@ -8,7 +8,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use common::{cpus, values};
-use kernels::{Cpu, Input, KvCache, KvPrecision, KvShape, Linear, Output, Packed, Precision, Span};
+use kernels::{Attend, Cpu, Input, KvCache, KvPrecision, KvShape, Linear, Output, Packed, Precision, Span};
 
 static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
 
@@ -45,13 +45,13 @@ fn products(cpu: &Cpu, linear: &Linear, x: &[f32], y: &mut [f32]) -> usize {
 }
 
 /// Allocations while a sequence is read in a block and continued by ten single positions.
-fn attended(cpu: &Cpu, cache: &mut KvCache, qkv: &[f32], out: &mut [f32]) -> usize {
-    let (c, rows) = (out.len() / 40, 40);
+fn attended(cpu: &Cpu, cache: &mut KvCache, products: Precision, qkv: &[f32], out: &mut [f32]) -> usize {
+    let (c, rows, how) = (out.len() / 40, 40, Attend { scale: 0.2, products, last: false });
     let before = ALLOCATIONS.load(Ordering::Relaxed);
-    cpu.attention(cache, 0, &[Span { sequence: 0, start: 0, row: 0, rows }], qkv, 0.2, out);
+    cpu.attention(cache, 0, &[Span { sequence: 0, start: 0, row: 0, rows }], qkv, how, out);
     for start in rows..rows + 10 {
         let span = [Span { sequence: 0, start, row: 0, rows: 1 }];
-        cpu.attention(cache, 0, &span, &qkv[..3 * c], 0.2, &mut out[..c]);
+        cpu.attention(cache, 0, &span, &qkv[..3 * c], how, &mut out[..c]);
     }
     ALLOCATIONS.load(Ordering::Relaxed) - before
 }
@@ -80,13 +80,16 @@ fn a_repeated_operation_allocates_nothing() {
     let (heads, head_dim) = (3, 20);
     let c = heads * head_dim;
     let (qkv, mut out) = (values(4, 40 * 3 * c), vec![0.0; 40 * c]);
-    for precision in KvPrecision::ALL {
+    for (precision, products) in KvPrecision::ALL
+        .into_iter()
+        .flat_map(|kept| [Precision::F32, Precision::Bf16].map(|products| (kept, products)))
+    {
         let shape = KvShape { layers: 1, sequences: 1, heads, head_dim, capacity: 50, precision };
         for cpu in cpus(2) {
             let mut cache = KvCache::new(shape);
-            attended(&cpu, &mut cache, &qkv, &mut out);
-            let quiet = (0..5).any(|_| attended(&cpu, &mut cache, &qkv, &mut out) == 0);
-            assert!(quiet, "{cpu:?} attention over a cache in {precision}");
+            attended(&cpu, &mut cache, products, &qkv, &mut out);
+            let quiet = (0..5).any(|_| attended(&cpu, &mut cache, products, &qkv, &mut out) == 0);
+            assert!(quiet, "{cpu:?} attention in {products} over a cache in {precision}");
         }
     }
 }

@@ -6,7 +6,7 @@
 
 mod common;
 
-use common::{close, cpus, gelu64, values};
+use common::{bf16, close, cpus, gelu64, values};
 use kernels::cpu::dots::{DotTile, Dots, portable};
 use kernels::{Cpu, Input, Isa, Linear, Output, Packed, Precision};
 
@@ -21,13 +21,6 @@ fn quantised(row: &[f32]) -> (Vec<f64>, f64) {
     let max = row.iter().fold(0.0f32, |max, v| max.max(v.abs()));
     let whole = row.iter().map(|v| f64::from((v * (127.0 / max)).round_ties_even())).collect();
     (whole, f64::from(max / 127.0))
-}
-
-/// The nearest bf16, of two equally near ones the even.
-fn bf16(x: f32) -> f32 {
-    let (below, half) = (x.to_bits() & 0xFFFF_0000, 0x8000);
-    let (rest, odd) = (x.to_bits() - below, below & 0x1_0000 != 0);
-    f32::from_bits(if rest > half || rest == half && odd { below + 0x1_0000 } else { below })
 }
 
 /// Whether `cpu` rounds `m` rows to bf16 before it multiplies them by bf16.
@@ -269,28 +262,50 @@ fn a_row_of_zeros_gives_the_bias_and_one_that_is_not_finite_says_so() {
 
 /// Pairs, as every path of this machine makes them of `row`: all the same.
 fn pairs(row: &[f32]) -> Vec<u32> {
-    let mut all = Dots::available().map(|dots| {
-        let mut pairs = vec![u32::MAX; row.len().div_ceil(2)];
-        (dots.narrow)(row, &mut pairs);
-        (dots.name, pairs)
-    });
-    let (_, first) = all.next().unwrap();
-    for (name, other) in all {
-        assert_eq!(other, first, "{name}");
+    on_every_path(|dots| {
+        let mut pairs = vec![u32::MAX; row.len().div_ceil(32) * 16];
+        (dots.narrow)(row, &mut pairs, 16);
+        pairs
+    })
+}
+
+/// What `make` gives on one path of this machine, and so on each.
+fn on_every_path(make: impl Fn(&Dots) -> Vec<u32>) -> Vec<u32> {
+    let first = make(&portable::DOTS);
+    for dots in Dots::available() {
+        assert_eq!(make(dots), first, "{}", dots.name);
     }
     first
 }
 
+/// Numbers that are halfway, too large, too small, or hardly numbers.
+const AWKWARD: [u32; 10] = [
+    0x3F80_8000,
+    0x3F81_8000,
+    0x3F80_8001,
+    0x7F7F_FFFF,
+    0x8000_0000,
+    0xFF80_0000,
+    0x3F80_7FFF,
+    0x0080_0000,
+    0x007F_FFFF,
+    0x8000_0001,
+];
+
+/// The half word a number becomes.
+fn half(x: f32) -> u32 {
+    bf16(if x.is_subnormal() { 0.0 * x } else { x }).to_bits() >> 16
+}
+
 #[test]
 fn rows_become_pairs_of_the_nearest_bf16() {
-    let awkward = [0x3F80_8000, 0x3F81_8000, 0x3F80_8001, 0x7F7F_FFFF, 0x8000_0000, 0xFF80_0000, 0x3F80_7FFF];
     let mut row = values(18, 60);
-    row.extend(awkward.map(f32::from_bits));
-    for len in [1, 2, 33, row.len()] {
+    row.extend(AWKWARD.map(f32::from_bits));
+    for len in [1, 2, 16, 17, 32, 33, row.len()] {
         let row = &row[..len];
         for (i, pair) in pairs(row).into_iter().enumerate() {
-            let want = [2 * i, 2 * i + 1].map(|at| row.get(at).map_or(0, |&v| bf16(v).to_bits() >> 16));
-            assert_eq!(pair, want[0] | want[1] << 16, "pair {i} of {len}: {:?}", &row[2 * i..]);
+            let want = [2 * i, 2 * i + 1].map(|at| row.get(at).map_or(0, |&x| half(x)));
+            assert_eq!(pair, want[0] | want[1] << 16, "pair {i} of {len}");
         }
     }
     // What makes these a NaN lies in the half that is cut off.
@@ -299,21 +314,36 @@ fn rows_become_pairs_of_the_nearest_bf16() {
 }
 
 #[test]
+fn rows_become_those_of_a_panel() {
+    let mut rows = values(21, 96 - AWKWARD.len());
+    rows.extend(AWKWARD.map(f32::from_bits));
+    let words = on_every_path(|dots| {
+        let mut words = vec![u32::MAX; 48];
+        (dots.panel)(&rows, &mut words);
+        words
+    });
+    for (i, word) in words.into_iter().enumerate() {
+        let low = i / 16 * 32 + i % 16;
+        assert_eq!(word, half(rows[low]) | half(rows[low + 16]) << 16, "word {i}");
+    }
+}
+
+#[test]
 fn every_path_multiplies_pairs_as_the_plain_loops_do() {
-    for k in [0, 1, 2, 3, 31, 768, 3073] {
+    // More than the 32 columns from row to row: what lies between stays.
+    const APART: usize = 37;
+    for k in [0, 1, 2, 3, 31, 32, 34, 768, 3073] {
         // One panel, its words made as a row's are: any 16 a row will do.
         let b = pairs(&values(19, 32 * k));
         for rows in 1..=portable::DOTS.rows {
-            let mut a = pairs(&values(20, 2 * k.div_ceil(2) * rows));
-            if k % 2 == 1 {
-                a[k / 2 * rows..].iter_mut().for_each(|pair| *pair &= 0xFFFF);
-            }
-            let mut want = vec![f32::NAN; 32 * rows];
-            (portable::DOTS.tile)(DotTile { a: &a, b: &b, k, rows }, &mut want);
+            let a = pairs(&values(20, 32 * k.div_ceil(32) * rows));
+            let mut want = vec![7.0; APART * rows];
+            (portable::DOTS.tile)(DotTile { a: &a, b: &b, k, rows }, &mut want, APART);
+            assert!(want.chunks_exact(APART).all(|row| row[32..] == [7.0; APART - 32]));
             let want: Vec<f64> = want.into_iter().map(f64::from).collect();
             for dots in Dots::available().filter(|dots| rows <= dots.rows) {
-                let mut got = vec![f32::NAN; 32 * rows];
-                (dots.tile)(DotTile { a: &a, b: &b, k, rows }, &mut got);
+                let mut got = vec![7.0; APART * rows];
+                (dots.tile)(DotTile { a: &a, b: &b, k, rows }, &mut got, APART);
                 close(&format!("{} {rows}x{k}", dots.name), &got, &want, (k as f64).sqrt() + 1.0, 4e-6);
             }
         }

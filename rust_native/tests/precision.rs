@@ -154,10 +154,14 @@ fn a_cache_in_bf16_costs_less_than_weights_in_bf16_and_both_cost_more() {
     let halved = of(Precision::Bf16, KvPrecision::F32);
     let both = of(Precision::Bf16, KvPrecision::Bf16);
     assert!(cache.mean_divergence > 0.0, "{cache:?}");
-    for (less, more) in [(&cache, &halved), (&halved, &both)] {
-        assert!(less.mean_divergence < more.mean_divergence, "{less:?}\n{more:?}");
-        assert_eq!(less.reference_perplexity, more.reference_perplexity);
+    assert!(cache.mean_divergence < halved.mean_divergence, "{cache:?}\n{halved:?}");
+    // Where the CPU multiplies in bf16, keys and values were rounded for it all the same.
+    if kernels::Cpu::new(1, None).unwrap().dots().is_some() {
+        assert_eq!(halved.mean_divergence, both.mean_divergence);
+    } else {
+        assert!(halved.mean_divergence < both.mean_divergence, "{halved:?}\n{both:?}");
     }
+    assert_eq!(cache.reference_perplexity, both.reference_perplexity);
 }
 
 #[test]

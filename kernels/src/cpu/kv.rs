@@ -10,6 +10,7 @@
 
 use std::ops::Range;
 
+use super::dots::Dots;
 use super::portable::bf16;
 use super::table::{Kernel, PANEL, Table, Word};
 use crate::{Buffer, KvPrecision};
@@ -175,6 +176,14 @@ fn later_columns(precision: KvPrecision, words: &mut [u32], from: usize, to: usi
     }
 }
 
+/// Copies up to 32 numbers. All 32 are the rule, and two registers instead of a call.
+pub(super) fn copy(from: &[f32], to: &mut [f32]) {
+    match (<&[f32; PANEL]>::try_from(from), <&mut [f32; PANEL]>::try_from(&mut *to)) {
+        (Ok(from), Ok(to)) => *to = *from,
+        _ => to.copy_from_slice(from),
+    }
+}
+
 /// A word of the cache as attention writes and reads it.
 pub(super) trait Kept: Word + Send + Sync {
     /// A buffer as such words.
@@ -192,6 +201,18 @@ pub(super) trait Kept: Word + Send + Sync {
 
     /// Rows of 32 as floats: as they lie, or widened into `scratch` (as long as they are then).
     fn floats<'r>(table: &Table, rows: &'r [Self], scratch: &'r mut [f32]) -> &'r [f32];
+
+    /// Words that `pairs` needs to keep as many words of the cache.
+    fn room(words: usize) -> usize;
+
+    /// Rows of 32 as rows of 16 words of bf16 pairs: as they lie, or rounded into `scratch`, where the
+    /// rows `runs` alone then are.
+    fn pairs<'r>(
+        dots: &Dots,
+        rows: &'r [Self],
+        runs: impl Iterator<Item = Range<usize>>,
+        scratch: &'r mut [u32],
+    ) -> &'r [u32];
 }
 
 impl Kept for f32 {
@@ -210,11 +231,28 @@ impl Kept for f32 {
     }
 
     fn put_row(_table: &Table, row: &mut [f32], x: &[f32]) {
-        row[..x.len()].copy_from_slice(x);
+        copy(x, &mut row[..x.len()]);
     }
 
     fn floats<'r>(_table: &Table, rows: &'r [f32], _scratch: &'r mut [f32]) -> &'r [f32] {
         rows
+    }
+
+    fn room(words: usize) -> usize {
+        words / Self::WORDS * u32::WORDS
+    }
+
+    fn pairs<'r>(
+        dots: &Dots,
+        rows: &'r [f32],
+        runs: impl Iterator<Item = Range<usize>>,
+        scratch: &'r mut [u32],
+    ) -> &'r [u32] {
+        for run in runs {
+            let words = &mut scratch[run.start * u32::WORDS..run.end * u32::WORDS];
+            (dots.panel)(&rows[run.start * PANEL..run.end * PANEL], words);
+        }
+        scratch
     }
 }
 
@@ -247,5 +285,18 @@ impl Kept for u32 {
     fn floats<'r>(table: &Table, rows: &'r [u32], scratch: &'r mut [f32]) -> &'r [f32] {
         (table.widen)(rows, scratch);
         scratch
+    }
+
+    fn room(_words: usize) -> usize {
+        0
+    }
+
+    fn pairs<'r>(
+        _dots: &Dots,
+        rows: &'r [u32],
+        _runs: impl Iterator<Item = Range<usize>>,
+        _scratch: &'r mut [u32],
+    ) -> &'r [u32] {
+        rows
     }
 }

@@ -2,6 +2,8 @@
 
 use std::marker::PhantomData;
 
+use crate::prefetch::prefetch;
+
 /// A `&mut [T]` lent to a whole team; each part must have one writer.
 #[derive(Clone, Copy)]
 pub(crate) struct Shared<'a, T = f32> {
@@ -39,5 +41,10 @@ impl<'a, T> Shared<'a, T> {
         assert!(start <= self.len && len <= self.len - start, "part outside the shared slice");
         // SAFETY: in bounds by the assert, exclusive by the caller's promise.
         unsafe { std::slice::from_raw_parts_mut(self.ptr.add(start), len) }
+    }
+
+    /// Asks for the element `at`, which somebody is about to read or write.
+    pub(crate) fn ask(&self, at: usize) {
+        prefetch(self.ptr.wrapping_add(at));
     }
 }

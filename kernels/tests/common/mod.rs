@@ -18,6 +18,13 @@ pub fn cpus(threads: usize) -> impl Iterator<Item = Cpu> {
     Isa::available().map(move |isa| Cpu::new(threads, Some(isa)).unwrap())
 }
 
+/// The nearest bf16, of two equally near ones the even.
+pub fn bf16(x: f32) -> f32 {
+    let (below, half) = (x.to_bits() & 0xFFFF_0000, 0x8000);
+    let (rest, odd) = (x.to_bits() - below, below & 0x1_0000 != 0);
+    f32::from_bits(if rest > half || rest == half && odd { below + 0x1_0000 } else { below })
+}
+
 /// Each `got` within `budget` of `want`, relative to the larger of `want` and `scale`.
 #[track_caller]
 pub fn close(what: &str, got: &[f32], want: &[f64], scale: f64, budget: f64) {

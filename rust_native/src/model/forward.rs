@@ -8,7 +8,7 @@
 //!
 //! Shapes: R rows, B sequences, C width, F inner width, V vocabulary, N rows whose logits are wanted.
 
-use kernels::{Input, Output, Span};
+use kernels::{Attend, Input, Output, Span};
 
 use super::{Gpt2, Norm};
 use crate::Cache;
@@ -144,9 +144,11 @@ impl Gpt2 {
             let (qkv, heads) = (&mut work.qkv[..rows * 3 * c], &mut work.heads[..rows * c]);
             // x += attention(norm_1(x)) W + b
             cpu.linear(self.normed(x, &block.norm_1), &block.qkv, qkv, Output::Store);
+            let last = layer + 1 == self.blocks.len() && ends_alone(&work.spans, &work.wanted);
+            let how = Attend { scale: self.score_scale(layer), products: self.precision, last };
             // Lone queries have a path of their own, which longer spans beside them would close.
             for spans in [&work.lone, &work.spans].into_iter().filter(|spans| !spans.is_empty()) {
-                cpu.attention(&mut cache.kv, layer, spans, qkv, self.score_scale(layer), heads);
+                cpu.attention(&mut cache.kv, layer, spans, qkv, how, heads);
             }
             if layer + 1 == self.blocks.len() {
                 // Nobody attends to a row of the last block, so only wanted rows go on: of a long
@@ -229,6 +231,14 @@ impl Gpt2 {
 /// One token whose successor is wanted.
 fn single((sequence, token): (usize, &u32)) -> NewTokens<'_> {
     NewTokens { sequence, tokens: std::slice::from_ref(token), want: Want::Last }
+}
+
+/// Whether nothing but the last row of a span is wanted: then the last block attends from no other.
+fn ends_alone(spans: &[Span], wanted: &[usize]) -> bool {
+    spans.iter().all(|span| {
+        let first = wanted.partition_point(|&row| row < span.row);
+        wanted.get(first).is_none_or(|&row| row + 1 >= span.row + span.rows)
+    })
 }
 
 /// Moves the rows listed, which rise, to the front of `[R, C]`.

@@ -1,6 +1,6 @@
 //! Products of bf16 by bf16, two at a time, as one table of functions.
 //!
-//! Rows of X are rounded to bf16 as the weights were; a product of two bf16 is exact in f32, and the
+//! Rows of X are rounded to bf16 as the weights were, queries, keys and values alike; a product of two bf16 is exact in f32, and the
 //! sums are f32; the smallest numbers, those without a leading one, count as zero. Only some CPUs gain
 //! by it, see [`Dots::of`]; the others multiply f32 rows, and so do all where there are few rows,
 //! which wait for the weights more than for arithmetic.
@@ -19,8 +19,8 @@ use super::table::{MAX_ROWS, PANEL, Word};
 /// Rows of pairs times one panel: `C[m][n] = sum_k A[m][k] * B[k][n]` for n in 0..32.
 #[derive(Clone, Copy, Debug)]
 pub struct DotTile<'a> {
-    /// `[ceil(k/2)][rows]` pairs: input 2 i in the low half, 2 i + 1 in the high half, which is zero
-    /// past the end.
+    /// `[ceil(k/32)][rows][16]` pairs, as `narrow` makes them: of each row 32 inputs at a time, input
+    /// 2 i in the low half of word i, 2 i + 1 in the high half.
     pub a: &'a [u32],
     /// `[k][16]` words, a bf16 panel as [`Word`] says.
     pub b: &'a [u32],
@@ -32,11 +32,11 @@ pub struct DotTile<'a> {
 
 impl DotTile<'_> {
     /// Panics unless every element the tile reads and writes lies inside its slices.
-    pub(crate) fn check(&self, rows_max: usize, c: &[f32]) {
+    pub(crate) fn check(&self, rows_max: usize, c: &[f32], ldc: usize) {
         assert!((1..=rows_max).contains(&self.rows), "tile of {} rows", self.rows);
-        assert!(self.a.len() >= self.k.div_ceil(2) * self.rows, "tile operand A too short");
+        assert!(self.a.len() >= self.rows * words(self.k), "tile operand A too short");
         assert!(self.b.len() >= self.k * u32::WORDS, "tile operand B too short");
-        assert!(c.len() >= self.rows * PANEL, "tile output too short");
+        assert!(c.len() >= (self.rows - 1) * ldc + PANEL, "tile output too short");
     }
 }
 
@@ -48,11 +48,19 @@ pub struct Dots {
     pub least: usize,
     /// Most rows `tile` takes.
     pub rows: usize,
-    /// One row to pairs: word i holds input 2 i in its low half and 2 i + 1 in its high half, each
-    /// to the nearest (of two equally near the even one; NaN stays NaN); past the end is zero.
-    pub narrow: fn(row: &[f32], pairs: &mut [u32]),
-    /// The tile product into `c` `[rows][32]`, overwriting it.
-    pub tile: fn(tile: DotTile<'_>, c: &mut [f32]),
+    /// One row to pairs, 32 inputs to 16 words, the i-th of them at `pairs[i * apart..]`: word j holds
+    /// input 2 j in its low half and 2 j + 1 in its high half, each to the nearest (of two equally near
+    /// the even one; NaN stays NaN; below 1.2e-38 it is zero). Past the end is zero.
+    pub narrow: fn(row: &[f32], pairs: &mut [u32], apart: usize),
+    /// Rows of 32 floats to rows of 16 words of a panel, as [`Word`] says, rounded alike.
+    pub panel: fn(rows: &[f32], words: &mut [u32]),
+    /// The tile product into `c` `[rows][32]`, whose rows are `ldc` apart, overwriting it.
+    pub tile: fn(tile: DotTile<'_>, c: &mut [f32], ldc: usize),
+}
+
+/// Words of a row of `k` inputs.
+pub(crate) fn words(k: usize) -> usize {
+    k.div_ceil(PANEL) * u32::WORDS
 }
 
 const _: () = assert!(portable::DOTS.rows <= MAX_ROWS);

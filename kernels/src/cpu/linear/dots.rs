@@ -1,21 +1,22 @@
 //! Products with weights in bf16 and rows rounded to bf16: pairs of inputs, sums in f32.
 //!
 //! Loops, outermost first: runs of panels, panels, tiles of rows. Each tile sums over all of K in
-//! registers. A row's pairs are dealt out tile by tile, as [`DotTile`] says.
+//! registers. Rows are rounded to where the tiles read them, as [`DotTile`] says.
 
 use std::ops::Range;
 
-use super::super::dots::{DotTile, Dots};
+use super::super::dots::{DotTile, Dots, words};
 use super::super::engine::{Need, Scratch};
 use super::super::pack::PANEL;
 use super::super::pool::piece;
-use super::super::table::MAX_ROWS;
+use super::super::table::{MAX_ROWS, Word};
 use super::Job;
 
 impl Job<'_> {
-    pub(super) fn need_dots(&self, m: usize, normed: usize) -> Need {
-        // And one row on its way there.
-        Need { rows: normed, packed: (m + 1) * self.w.weight.inputs().div_ceil(2), ..Need::default() }
+    pub(super) fn need_dots(&self, m: usize) -> Need {
+        let k = self.w.weight.inputs();
+        // One row at a time is normalised.
+        Need { rows: k, packed: m * words(k), ..Need::default() }
     }
 
     /// The rows `block` times each run of panels.
@@ -27,38 +28,28 @@ impl Job<'_> {
         panels: impl Iterator<Item = Range<usize>>,
     ) {
         let k = self.w.weight.inputs();
-        let (m, pairs) = (block.len(), k.div_ceil(2));
+        let (m, words) = (block.len(), words(k));
         let tiles = m.div_ceil(dots.rows);
-        let rows = self.prepare(&block, &mut scratch.rows);
-        let (words, row) = scratch.packed.words_mut().split_at_mut(m * pairs);
+        let pairs = &mut scratch.packed.words_mut()[..m * words];
         for tile in 0..tiles {
             let part = piece(m, tiles, tile);
-            let out = &mut words[part.start * pairs..part.end * pairs];
-            deal(dots, &rows[part.start * k..part.end * k], k, &mut row[..pairs], out);
+            let out = &mut pairs[part.start * words..part.end * words];
+            for (i, row) in (block.start + part.start..block.start + part.end).enumerate() {
+                let row = self.prepare(&(row..row + 1), &mut scratch.rows);
+                (dots.narrow)(row, &mut out[i * u32::WORDS..], part.len() * u32::WORDS);
+            }
         }
         let mut sums = [0.0; MAX_ROWS * PANEL];
         for panel in panels.flatten() {
             for tile in 0..tiles {
                 let part = piece(m, tiles, tile);
-                let a = &words[part.start * pairs..part.end * pairs];
-                (dots.tile)(DotTile { a, b: self.w.weight.words(panel), k, rows: part.len() }, &mut sums);
-                for (row, sums) in part.zip(sums.chunks_exact(PANEL)) {
-                    let take =
-                        |bias: &[f32], keep, y: &mut [f32]| (self.table.finish)(sums, 1.0, bias, keep, y);
-                    self.finish(block.start + row, panel, &(0..k), take);
-                }
+                let rows = block.start + part.start..block.start + part.end;
+                self.ask(rows.clone(), panel);
+                let a = &pairs[part.start * words..part.end * words];
+                let tile = DotTile { a, b: self.w.weight.words(panel), k, rows: part.len() };
+                (dots.tile)(tile, &mut sums, PANEL);
+                self.finish_tile(rows, panel, &(0..k), &mut sums);
             }
-        }
-    }
-}
-
-/// Rounds the rows of one tile, `[rows][k]`, and deals their pairs out as `[ceil(k/2)][rows]`.
-fn deal(dots: &Dots, rows: &[f32], k: usize, pairs: &mut [u32], out: &mut [u32]) {
-    let count = rows.len() / k;
-    for (i, row) in rows.chunks_exact(k).enumerate() {
-        (dots.narrow)(row, pairs);
-        for (column, &pair) in out.chunks_exact_mut(count).zip(&*pairs) {
-            column[i] = pair;
         }
     }
 }

@@ -84,11 +84,12 @@ impl Job<'_> {
             let part = piece(m, tiles, tile);
             let rows = part.len();
             let a = &block.a[part.start * k..];
-            kernel(Tile { a, lda: rows, b, ldb: W::WORDS, k, rows }, sums, PANEL);
-            for (i, sums) in sums.chunks_exact(PANEL).take(rows).enumerate() {
-                let take = |bias: &[f32], keep, y: &mut [f32]| (self.table.finish)(sums, 1.0, bias, keep, y);
-                self.finish(block.rows.start + part.start + i, block.panel, &block.ks, take);
+            let at = block.rows.start + part.start..block.rows.start + part.end;
+            if m > 1 {
+                self.ask(at.clone(), block.panel);
             }
+            kernel(Tile { a, lda: rows, b, ldb: W::WORDS, k, rows }, sums, PANEL);
+            self.finish_tile(at, block.panel, &block.ks, sums);
         }
     }
 }

@@ -112,6 +112,9 @@ impl Job<'_> {
     ) {
         let (rows, b) = (scales.len(), self.w.weight.words(panel));
         let all = 0..self.w.weight.inputs();
+        if rows > 1 {
+            self.ask(first..first + rows, panel);
+        }
         if shape.int8 {
             let (b, columns) = b.split_at(shape.run * PANEL);
             (self.integers.int8)(WordTile { a, b, steps: shape.run, rows }, whole);

@@ -8,14 +8,21 @@
 //! One exception: in a block the keys are the left operand, which is read number by number, so bf16
 //! keys are first widened, a panel at a time, for all 32 queries.
 //!
+//! Of a model in bf16, on a CPU that multiplies bf16 faster, spans of many rows go another way: `dots`.
+//!
 //! Nothing of size T x T is ever made, and nothing is copied when the sequence grows.
 
+mod dots;
+
+use std::ops::Range;
+
+use super::dots::Dots;
 use super::engine::{Cpu, Need, Scratch};
 use super::kv::{Kept, KvCache, KvShape};
 use super::pool::{Queue, piece};
 use super::share::Shared;
 use super::table::{MAX_ROWS, PANEL, Table, Tile};
-use crate::KvPrecision;
+use crate::{KvPrecision, Precision};
 
 /// Consecutive new positions of one sequence within the rows of an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,10 +37,33 @@ pub struct Span {
     pub rows: usize,
 }
 
+/// How queries meet keys and values.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Attend {
+    /// The factor on scores.
+    pub scale: f32,
+    /// What may be multiplied in: the precision of the model's weights. In bf16 spans of many rows
+    /// are, as [`Cpu::linear`] does it: from as many rows on as [`Dots`] ask for, where the CPU has
+    /// them. Otherwise, and in any other precision, products are f32.
+    pub products: Precision,
+    /// Whether the last row of each span alone is wanted. The others may be left as they are; their
+    /// keys and values are taken in all the same, and the last row is what it is otherwise.
+    pub last: bool,
+}
+
+impl Attend {
+    /// Scores times `scale`, all products in f32, every row.
+    pub fn exact(scale: f32) -> Attend {
+        Attend { scale, products: Precision::F32, last: false }
+    }
+}
+
 impl Cpu {
     /// Takes the keys and values of new positions into the cache and attends from each to all
     /// positions up to its own: `out = softmax(scale Q K^T) V`, head by head. K and V are what the
-    /// cache holds, the new positions' own included: rounded where the cache is in bf16.
+    /// cache holds, the new positions' own included: rounded where the cache is in bf16. Where `how`
+    /// leads to products in bf16, Q, K, V and the weights of the softmax are rounded for them; sums and
+    /// the softmax are f32.
     ///
     /// `qkv` is `[M, 3C]` (queries, keys, values), `out` is `[M, C]`, C = H D; `spans` says which
     /// rows are which positions. Rows outside every span are left alone.
@@ -47,18 +77,14 @@ impl Cpu {
         layer: usize,
         spans: &[Span],
         qkv: &[f32],
-        scale: f32,
+        how: Attend,
         out: &mut [f32],
     ) {
         let shape = cache.shape;
         check(&shape, layer, spans, qkv, out);
         match shape.precision {
-            KvPrecision::F32 => {
-                self.attend(Job::<f32>::new(self.table(), cache, layer, qkv, scale, out), spans)
-            }
-            KvPrecision::Bf16 => {
-                self.attend(Job::<u32>::new(self.table(), cache, layer, qkv, scale, out), spans)
-            }
+            KvPrecision::F32 => self.attend(Job::<f32>::new(self, cache, layer, qkv, how, out), spans),
+            KvPrecision::Bf16 => self.attend(Job::<u32>::new(self, cache, layer, qkv, how, out), spans),
         }
     }
 
@@ -68,9 +94,9 @@ impl Cpu {
         let pairs = spans.len() * heads;
         let of = |pair: usize| (spans[pair / heads], pair % heads);
         let queue = Queue::runs(pairs, threads);
-        let (capacity, d) = (shape.padded_capacity(), shape.head_dim);
         if spans.iter().all(|span| span.rows == 1) {
-            self.run(Need { rows: capacity, packed: d, ..Need::default() }, |thread, scratch| {
+            let (rows, packed) = (shape.padded_capacity(), shape.head_dim);
+            self.run(Need { rows, packed, ..Need::default() }, |thread, scratch| {
                 while let Some(taken) = queue.take(thread) {
                     for (span, head) in taken.map(of) {
                         job.store(span, head);
@@ -87,17 +113,17 @@ impl Cpu {
                 }
             }
         });
+        let (block, need) = job.blocks();
         // The blocks of a pair in reverse: the last sees the most keys, so short ones come at the end.
-        let blocks = spans.iter().map(|span| span.rows.div_ceil(PANEL)).max().unwrap_or(0);
+        let blocks = spans.iter().map(|span| span.rows.div_ceil(block)).max().unwrap_or(0);
         let queue = Queue::single(pairs * blocks);
-        // Queries and a panel of keys.
-        let need = Need { rows: capacity * PANEL, packed: 2 * d * PANEL, ..Need::default() };
         self.run(need, |thread, scratch| {
             while let Some(taken) = queue.take(thread) {
                 let (span, head) = of(taken.start / blocks);
-                let first = (blocks - 1 - taken.start % blocks) * PANEL;
-                if first < span.rows {
-                    job.queries(scratch, span, head, first);
+                let first = (blocks - 1 - taken.start % blocks) * block;
+                let rows = first..span.rows.min(first + block);
+                if !rows.is_empty() && (rows.end == span.rows || !job.last) {
+                    job.block(scratch, span, head, rows);
                 }
             }
         });
@@ -122,10 +148,13 @@ fn check(shape: &KvShape, layer: usize, spans: &[Span], qkv: &[f32], out: &[f32]
 
 struct Job<'a, W> {
     table: &'static Table,
+    /// Where the model is in bf16.
+    dots: Option<&'static Dots>,
     shape: KvShape,
     layer: usize,
     qkv: &'a [f32],
     scale: f32,
+    last: bool,
     keys: Shared<'a, W>,
     values: Shared<'a, W>,
     out: Shared<'a>,
@@ -133,16 +162,49 @@ struct Job<'a, W> {
 
 impl<'a, W: Kept> Job<'a, W> {
     fn new(
-        table: &'static Table,
+        cpu: &Cpu,
         cache: &'a mut KvCache,
         layer: usize,
         qkv: &'a [f32],
-        scale: f32,
+        how: Attend,
         out: &'a mut [f32],
     ) -> Job<'a, W> {
         let shape = cache.shape;
         let [keys, values] = [&mut cache.keys, &mut cache.values].map(|buffer| Shared::new(W::of(buffer)));
-        Job { table, shape, layer, qkv, scale, keys, values, out: Shared::new(out) }
+        let (table, dots) = (cpu.table(), cpu.dots().filter(|_| how.products == Precision::Bf16));
+        let (scale, last) = (how.scale, how.last);
+        Job { table, dots, shape, layer, qkv, scale, last, keys, values, out: Shared::new(out) }
+    }
+
+    /// How many queries of a span a thread takes at a time, and the scratch for them.
+    fn blocks(&self) -> (usize, Need) {
+        let (capacity, d) = (self.shape.padded_capacity(), self.shape.head_dim);
+        // Queries and a panel of keys.
+        let need = Need { rows: capacity * PANEL, packed: 2 * d * PANEL, ..Need::default() };
+        if self.dots.is_none() {
+            return (PANEL, need);
+        }
+        let dots = self.need_dots();
+        let (rows, packed) = (need.rows.max(dots.rows), need.packed.max(dots.packed));
+        (dots::BLOCK, Need { rows, packed, ..need })
+    }
+
+    /// The queries `rows` of a span, which the team has stored.
+    fn block(&self, scratch: &mut Scratch, span: Span, head: usize, rows: Range<usize>) {
+        match self.dots.filter(|dots| span.rows >= dots.least) {
+            Some(dots) => self.dots(dots, scratch, span, head, rows),
+            None => {
+                let parts = rows.len().div_ceil(PANEL);
+                for part in self.wanted(parts) {
+                    self.queries(scratch, span, head, rows.start + part * PANEL);
+                }
+            }
+        }
+    }
+
+    /// Of the parts of a block the wanted ones.
+    fn wanted(&self, parts: usize) -> Range<usize> {
+        if self.last { parts - 1..parts } else { 0..parts }
     }
 
     /// Query (0), key (1) or value (2) of one row and head, `[D]`.
