@@ -39,6 +39,11 @@ pub fn setup(site: &Site, families: &[Family]) -> Result<Ready> {
     step("building gpt2");
     let gpt2 = ["cargo", "build", "--release", "--locked", "-q", "-p", "rust_native"].map(String::from);
     run(&gpt2, &BTreeMap::new(), site.root(), "cannot build rust_native")?;
+    if python && let Err(error) = wheel(site) {
+        let line = format!("{error:#}; python/rust-native-bpe and python-alone/rust-native-bpe sit out");
+        eprintln!("{line}");
+        ready.without.push(line);
+    }
     let environment = site.python_environment();
     for family in families.iter().filter(|family| !family.build.is_empty()) {
         let names: Vec<&str> = family.engine.iter().map(|engine| engine.name.as_str()).collect();
@@ -89,7 +94,7 @@ fn free_bytes(folder: &Path) -> Option<u64> {
 fn python_side(site: &Site) -> Result<()> {
     let lock = site.root().join("python_ref/requirements.lock");
     let text = std::fs::read(&lock).with_context(|| format!("cannot read {}", lock.display()))?;
-    let wanted: String = Sha256::digest(&text).iter().map(|byte| format!("{byte:02x}")).collect();
+    let wanted = digest(&text);
     let stamp = site.venv().join("assay-lock.sha256");
     if std::fs::read_to_string(&stamp).is_ok_and(|have| have == wanted) && site.python().exists() {
         return Ok(());
@@ -118,6 +123,40 @@ fn python_side(site: &Site) -> Result<()> {
         "cannot install python_ref/requirements.lock (is the package registry reachable?)",
     )?;
     std::fs::write(&stamp, wanted).with_context(|| format!("cannot write {}", stamp.display()))
+}
+
+/// The tokenizer of rust_native as a wheel, in the Python side's environment. It comes after the lock, whose
+/// installation would remove it. cargo decides what is to be built, and a wheel that is installed to the byte
+/// is left alone.
+fn wheel(site: &Site) -> Result<()> {
+    step("building the wheel rust-native-bpe");
+    let (out, python) = (site.made().join("wheel"), site.python().to_string_lossy().into_owned());
+    if out.exists() {
+        std::fs::remove_dir_all(&out).with_context(|| format!("cannot empty {}", out.display()))?;
+    }
+    let maturin = site.venv().join("bin/maturin").to_string_lossy().into_owned();
+    let (folder, manifest) = (out.to_string_lossy().into_owned(), "rust_native/python/Cargo.toml");
+    let build = [&maturin, "build", "--release", "--locked", "--quiet", "--manifest-path", manifest];
+    let build = build.into_iter().chain(["--interpreter", &python, "--out", &folder]).map(String::from);
+    let build: Vec<String> = build.collect();
+    run(&build, &site.python_environment(), site.root(), "cannot build the wheel rust-native-bpe")?;
+    let made = std::fs::read_dir(&out).with_context(|| format!("cannot read {}", out.display()))?;
+    let wheel = made.flatten().map(|entry| entry.path()).next().context("maturin built no wheel")?;
+    let bytes = std::fs::read(&wheel).with_context(|| format!("cannot read {}", wheel.display()))?;
+    let stamp = site.venv().join("assay-wheel.sha256");
+    let wanted = digest(&bytes);
+    if std::fs::read_to_string(&stamp).is_ok_and(|have| have == wanted) {
+        return Ok(());
+    }
+    let (uv, wheel) = (uv(site)?, wheel.to_string_lossy().into_owned());
+    let install = [&uv, "pip", "install", "--quiet", "--no-deps", "--reinstall", "--python", &python, &wheel]
+        .map(String::from);
+    run(&install, &BTreeMap::new(), site.root(), "cannot install the wheel rust-native-bpe")?;
+    std::fs::write(&stamp, wanted).with_context(|| format!("cannot write {}", stamp.display()))
+}
+
+fn digest(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// uv from PATH, or from PyPI into a folder of ours.

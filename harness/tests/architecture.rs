@@ -116,7 +116,13 @@ fn what_is_measured_knows_nothing_of_who_measures() {
         assert_never(&graph, subject, &["harness", "worker", "tch", "torch-sys", "pyo3", "numpy"]);
         assert_never(&graph, subject, &engines.iter().map(String::as_str).collect::<Vec<_>>());
     }
+    let binding = "rust_native_python";
+    assert_never(&graph, binding, &["harness", "worker", "tch", "torch-sys"]);
+    assert_never(&graph, binding, &engines.iter().map(String::as_str).collect::<Vec<_>>());
     assert_never(&graph, "kernels", &["rust_native"]);
+    for engine in engines.iter().map(String::as_str).chain(["harness", "worker", "rust_native"]) {
+        assert_never(&graph, engine, &[binding]);
+    }
     for path in files("kernels", "rs").into_iter().chain(files("rust_native", "rs")) {
         let code = code(&path);
         for word in ["harness::", "worker::"] {
@@ -162,12 +168,16 @@ fn engines_know_the_worker_alone_and_foreign_runtimes_stay_in_their_own_process(
             assert!(!reached.contains_key(other), "{engine} must not depend on {other}");
         }
     }
-    for (runtime, home) in
-        [("tch", "engine-libtorch"), ("pyo3", "engine-python"), ("llama-cpp-sys-2", "engine-llama-cpp")]
-    {
+    // PyO3 has a second home, which is no engine: the wheel that Python users install.
+    let homes: [(&str, &[&str]); 3] = [
+        ("tch", &["engine-libtorch"]),
+        ("pyo3", &["engine-python", "rust_native_python"]),
+        ("llama-cpp-sys-2", &["engine-llama-cpp"]),
+    ];
+    for (runtime, homes) in homes {
         let linked: Vec<String> =
             members().into_values().filter(|name| reach(&graph, name).contains_key(runtime)).collect();
-        assert_eq!(linked, [home], "who links {runtime}");
+        assert_eq!(linked, homes, "who links {runtime}");
     }
 }
 
@@ -278,6 +288,7 @@ fn unsafe_code_stays_where_it_is_promised() {
         "harness/engines/rust_tokenizers/src/main.rs",
         "rust_native/src/bin/gpt2/main.rs",
         "rust_native/src/bpe/mod.rs",
+        "rust_native/python/src/lib.rs",
     ] {
         assert!(
             read(&root().join(path)).contains("#![forbid(unsafe_code)]"),

@@ -18,10 +18,10 @@ fn read(path: &str) -> String {
     std::fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// The Markdown files at the top and one folder down in the rooms that have any.
+/// The Markdown files at the top and in the rooms that have any.
 fn documents() -> Vec<PathBuf> {
     let mut found = Vec::new();
-    for folder in ["", "harness", "rust_native", "python_ref"] {
+    for folder in ["", "harness", "rust_native", "rust_native/python", "python_ref"] {
         for entry in std::fs::read_dir(root().join(folder)).unwrap() {
             let path = entry.unwrap().path();
             if path.extension().is_some_and(|ending| ending == "md") {

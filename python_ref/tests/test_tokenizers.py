@@ -13,6 +13,7 @@ TOKENIZERS = [
     "transformers_tokenizer",
     "tiktoken_peer",
     "gigatoken_peer",
+    "rust_native_peer",
     "pure_bpe",
     "pure_bpe_nocache",
 ]

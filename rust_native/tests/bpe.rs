@@ -246,6 +246,7 @@ fn check_bytes(bytes: &[u8]) {
     for tokenizer in EVERY.iter() {
         let (mut encoder, mut ids, mut alone) = (tokenizer.encoder(), Vec::new(), Vec::new());
         encoder.encode_bytes_into(bytes, Special::Allow, &mut ids).unwrap();
+        assert_eq!(encoder.count_bytes(bytes, Special::Allow).unwrap(), ids.len());
         assert_eq!(tokenizer.decode_bytes(&ids).unwrap(), bytes);
         let mut start = 0;
         for end in ends(bytes) {
@@ -345,8 +346,14 @@ fn batches_keep_order_with_any_number_of_threads() {
     let expected: Vec<_> = texts.iter().map(|text| ours(text)).collect();
     for threads in [0, 1, 2, 3, 16] {
         assert_eq!(OURS.encode_batch(&texts, Special::Allow, threads).unwrap(), expected);
+        let (ids, starts) = OURS.encode_joined(&texts, Special::Allow, threads).unwrap();
+        assert_eq!((starts[0], starts.len()), (0, texts.len() + 1));
+        let split: Vec<_> = starts.windows(2).map(|place| &ids[place[0]..place[1]]).collect();
+        assert_eq!(split, expected);
     }
     let none: [&str; 0] = [];
+    assert_eq!(OURS.encode_joined(&none, Special::Allow, 2).unwrap(), (Vec::new(), vec![0]));
+    assert!(OURS.encode_joined(&["a", "<|endoftext|>"], Special::Refuse, 2).is_err());
     assert_eq!(OURS.encode_batch(&none, Special::Allow, 2).unwrap(), Vec::<Vec<u32>>::new());
     assert!(OURS.encode_batch(&["a", "<|endoftext|>"], Special::Refuse, 2).is_err());
 }

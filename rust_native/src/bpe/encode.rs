@@ -183,11 +183,19 @@ impl Encoder<'_> {
     /// # Errors
     /// As [`Encoder::encode_into`].
     pub fn count(&mut self, text: &str, special: Special) -> Result<usize, Error> {
-        self.tokenizer.check(text.as_bytes(), special)?;
+        self.count_bytes(text.as_bytes(), special)
+    }
+
+    /// How many ids bytes have that need not be UTF-8.
+    ///
+    /// # Errors
+    /// As [`Encoder::encode_into`].
+    pub fn count_bytes(&mut self, text: &[u8], special: Special) -> Result<usize, Error> {
+        self.tokenizer.check(text, special)?;
         let (tokenizer, scratch) = (self.tokenizer, self.scratch());
         let mut ids = std::mem::take(&mut scratch.counted);
         let (mut total, mut outcome) = (0, Ok(()));
-        tokenizer.segments(text.as_bytes(), special, |segment| {
+        tokenizer.segments(text, special, |segment| {
             match segment {
                 Segment::Special(_) => total += 1,
                 Segment::Text(text) => {
