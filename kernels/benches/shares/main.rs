@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use kernels::{Cpu, Input, KvCache, KvPrecision, KvShape, Linear, Output, Packed, Precision, Span};
+use kernels::{Attend, Cpu, Input, KvCache, KvPrecision, KvShape, Linear, Output, Packed, Precision, Span};
 
 use roof::Roof;
 use table::Row;
@@ -83,8 +83,11 @@ impl Bench {
         }
         for (sequences, start, new) in [(1, CONTEXT - 1, 1), (8, CONTEXT - 1, 1), (1, 0, CONTEXT)] {
             for precision in KvPrecision::ALL {
-                rows.push(self.attention(precision, sequences, start, new));
+                rows.push(self.attention((precision, Precision::F32), sequences, start, new));
             }
+        }
+        if self.cpu.dots().is_some() {
+            rows.push(self.attention((KvPrecision::F32, Precision::Bf16), 1, 0, CONTEXT));
         }
         rows
     }
@@ -131,7 +134,14 @@ impl Bench {
         }
     }
 
-    fn attention(&self, precision: KvPrecision, sequences: usize, start: usize, new: usize) -> Row {
+    /// In a cache of one precision, multiplied in another; `new` positions of each sequence behind `start`.
+    fn attention(
+        &self,
+        (precision, products): (KvPrecision, Precision),
+        sequences: usize,
+        start: usize,
+        new: usize,
+    ) -> Row {
         let layer = KvShape { layers: 1, sequences, heads: 12, head_dim: 64, capacity: CONTEXT, precision };
         let position = KvCache::new(layer).bytes() / (sequences * CONTEXT);
         let shape = KvShape { layers: CYCLE.div_ceil(sequences * CONTEXT * position), ..layer };
@@ -146,15 +156,16 @@ impl Bench {
             kernel: "attention",
             rows: format!("{sequences} x {new}"),
             precision: precision.name(),
-            arithmetic: Precision::F32,
-            path: self.cpu.path(Precision::F32),
+            arithmetic: products,
+            path: self.cpu.path(products),
             bytes: sequences * (start + new) * position,
             operations: 4 * sequences * pairs * C,
         };
         let mut layers = (0..shape.layers).cycle();
+        let how = Attend { products, ..Attend::exact(0.125) };
         self.measure(work, || {
             let layer = layers.next().expect("a cycle");
-            self.cpu.attention(&mut cache, layer, &spans, black_box(&qkv), 0.125, &mut out);
+            self.cpu.attention(&mut cache, layer, &spans, black_box(&qkv), how, &mut out);
         })
     }
 
@@ -165,7 +176,7 @@ impl Bench {
         for layer in 0..layers {
             for sequence in 0..sequences {
                 let span = Span { sequence, start: 0, row: 0, rows: capacity };
-                self.cpu.attention(cache, layer, &[span], &qkv, 0.125, &mut out);
+                self.cpu.attention(cache, layer, &[span], &qkv, Attend::exact(0.125), &mut out);
             }
         }
     }
