@@ -6,9 +6,7 @@
 mod common;
 
 use common::{close, cpus, gelu64, layernorm64, values};
-use kernels::{
-    Attend, Cpu, Input, Isa, KvCache, KvPrecision, KvShape, Linear, Output, Packed, Precision, Span,
-};
+use kernels::{Cpu, Input, Isa, KvCache, KvPrecision, KvShape, Linear, Output, Packed, Precision, Span};
 use proptest::prelude::*;
 
 #[test]
@@ -163,7 +161,7 @@ proptest! {
                     break;
                 }
                 let mut out = vec![0.0; qkv.len() / 3];
-                cpu.attention(&mut cache, 1, &spans, &qkv, Attend::exact(scale), &mut out);
+                cpu.attention(&mut cache, 1, &spans, &qkv, scale, &mut out);
                 for span in &spans {
                     got[span.sequence].extend_from_slice(&out[span.row * c..][..span.rows * c]);
                 }
@@ -253,17 +251,10 @@ fn a_bf16_cache_gives_the_bits_of_one_filled_with_rounded_numbers() {
             let mut out = vec![0.0; len * c];
             // A block, then single positions, so that both ways of writing one are seen.
             let span = |start, rows| [Span { sequence: 0, start, row: 0, rows }];
-            cpu.attention(
-                &mut cache,
-                0,
-                &span(0, 40),
-                &qkv[..40 * 3 * c],
-                Attend::exact(0.25),
-                &mut out[..40 * c],
-            );
+            cpu.attention(&mut cache, 0, &span(0, 40), &qkv[..40 * 3 * c], 0.25, &mut out[..40 * c]);
             for t in 40..len {
                 let row = &qkv[t * 3 * c..][..3 * c];
-                cpu.attention(&mut cache, 0, &span(t, 1), row, Attend::exact(0.25), &mut out[t * c..][..c]);
+                cpu.attention(&mut cache, 0, &span(t, 1), row, 0.25, &mut out[t * c..][..c]);
             }
             out.iter().map(|x| if x.is_nan() { u32::MAX } else { x.to_bits() }).collect::<Vec<_>>()
         });
@@ -294,13 +285,13 @@ fn a_copied_sequence_attends_like_its_source() {
         let qkv = values(9, 40 * 3 * c);
         let mut out = vec![0.0; 40 * c];
         let span = Span { sequence: 1, start: 0, row: 0, rows: 40 };
-        cpu.attention(&mut one, 0, &[span], &qkv, Attend::exact(0.25), &mut out);
+        cpu.attention(&mut one, 0, &[span], &qkv, 0.25, &mut out);
         other.copy_from(&one, 1, 2, 40);
         let (mut a, mut b) = (vec![0.0; c], vec![0.0; c]);
         let next = values(10, 3 * c);
         let at = |sequence| [Span { sequence, start: 40, row: 0, rows: 1 }];
-        cpu.attention(&mut one, 0, &at(1), &next, Attend::exact(0.25), &mut a);
-        cpu.attention(&mut other, 0, &at(2), &next, Attend::exact(0.25), &mut b);
+        cpu.attention(&mut one, 0, &at(1), &next, 0.25, &mut a);
+        cpu.attention(&mut other, 0, &at(2), &next, 0.25, &mut b);
         assert_eq!(a, b, "{precision}");
     }
 }
@@ -331,13 +322,13 @@ fn positions_copied_within_a_cache_attend_like_their_source() {
                 other[..from * 3 * c].copy_from_slice(&text[..from * 3 * c]);
                 for (sequence, qkv) in [&text, &other].into_iter().enumerate() {
                     let span = Span { sequence, start: 0, row: 0, rows: len };
-                    cpu.attention(&mut cache, 0, &[span], qkv, Attend::exact(0.25), &mut out);
+                    cpu.attention(&mut cache, 0, &[span], qkv, 0.25, &mut out);
                 }
                 cache.copy_within(0, 1, from..to);
                 let (mut a, mut b) = (vec![0.0; c], vec![0.0; c]);
                 for (sequence, out) in [&mut a, &mut b].into_iter().enumerate() {
                     let span = Span { sequence, start: to, row: 0, rows: 1 };
-                    cpu.attention(&mut cache, 0, &[span], &next, Attend::exact(0.25), out);
+                    cpu.attention(&mut cache, 0, &[span], &next, 0.25, out);
                 }
                 assert_eq!(a, b, "{precision} positions {from} to {to}");
             }

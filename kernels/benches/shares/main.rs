@@ -162,7 +162,7 @@ impl Bench {
             operations: 4 * sequences * pairs * C,
         };
         let mut layers = (0..shape.layers).cycle();
-        let how = Attend { products, ..Attend::exact(0.125) };
+        let how = Attend { products, ..Attend::from(0.125) };
         self.measure(work, || {
             let layer = layers.next().expect("a cycle");
             self.cpu.attention(&mut cache, layer, &spans, black_box(&qkv), how, &mut out);
@@ -176,7 +176,7 @@ impl Bench {
         for layer in 0..layers {
             for sequence in 0..sequences {
                 let span = Span { sequence, start: 0, row: 0, rows: capacity };
-                self.cpu.attention(cache, layer, &[span], &qkv, Attend::exact(0.125), &mut out);
+                self.cpu.attention(cache, layer, &[span], &qkv, Attend::from(0.125), &mut out);
             }
         }
     }

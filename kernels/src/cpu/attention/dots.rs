@@ -162,7 +162,7 @@ mod tests {
             {
                 let (qkv, out) =
                     (&qkv[rows.start * 3 * c..rows.end * 3 * c], &mut out[rows.start * c..rows.end * c]);
-                let job = Job::<f32>::new(&cpu, &mut cache, 0, qkv, Attend::exact(2.0), out);
+                let job = Job::<f32>::new(&cpu, &mut cache, 0, qkv, Attend::from(2.0), out);
                 cpu.attend(Job { dots, ..job }, &spans);
             }
             out

@@ -51,9 +51,9 @@ pub struct Attend {
     pub last: bool,
 }
 
-impl Attend {
-    /// Scores times `scale`, all products in f32, every row.
-    pub fn exact(scale: f32) -> Attend {
+/// A factor alone: every row, all products in f32.
+impl From<f32> for Attend {
+    fn from(scale: f32) -> Attend {
         Attend { scale, products: Precision::F32, last: false }
     }
 }
@@ -77,10 +77,10 @@ impl Cpu {
         layer: usize,
         spans: &[Span],
         qkv: &[f32],
-        how: Attend,
+        how: impl Into<Attend>,
         out: &mut [f32],
     ) {
-        let shape = cache.shape;
+        let (shape, how) = (cache.shape, how.into());
         check(&shape, layer, spans, qkv, out);
         match shape.precision {
             KvPrecision::F32 => self.attend(Job::<f32>::new(self, cache, layer, qkv, how, out), spans),
