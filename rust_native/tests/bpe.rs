@@ -1,43 +1,13 @@
 //! Ids equal those of Hugging Face's tokenizers and of tiktoken, on every instruction set; the embedded
 //! vocabulary is the published one.
 
-use std::sync::LazyLock;
+mod peers;
 
-use kernels::Isa;
+use peers::{EVERY, OURS, THEIRS, their_ends, theirs, tiktoken};
 use proptest::prelude::*;
 use rust_native::bpe::split::{ends, pieces};
 use rust_native::{Error, Special, Tokenizer};
 use sha2::{Digest, Sha256};
-use tokenizers::{OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer};
-
-/// Ours, embedded.
-static OURS: LazyLock<Tokenizer> = LazyLock::new(Tokenizer::gpt2);
-
-/// Ours on every instruction set this CPU has.
-static EVERY: LazyLock<Vec<Tokenizer>> = LazyLock::new(|| {
-    let paths: Vec<_> = Isa::ALL.into_iter().filter_map(|isa| Tokenizer::gpt2().with_isa(isa)).collect();
-    let missing = Isa::ALL.into_iter().filter(|&isa| paths.iter().all(|one| one.isa() != isa));
-    missing.for_each(|isa| println!("skipped: this CPU does not scan with {isa}"));
-    assert_eq!(paths.last().map(Tokenizer::isa), Some(OURS.isa()));
-    paths
-});
-
-/// Hugging Face's, from the `tokenizer.json` that ours writes.
-static THEIRS: LazyLock<tokenizers::Tokenizer> = LazyLock::new(|| {
-    let dir = tempfile::tempdir().unwrap();
-    OURS.write_vocabulary(dir.path()).unwrap();
-    tokenizers::Tokenizer::from_file(dir.path().join("tokenizer.json")).unwrap()
-});
-
-/// What Hugging Face's tokenizers give, special tokens recognised.
-fn theirs(text: &str) -> Vec<u32> {
-    THEIRS.encode_fast(text, false).unwrap().get_ids().to_vec()
-}
-
-/// What tiktoken gives, special tokens spelled out.
-fn tiktoken(text: &str) -> Vec<u32> {
-    tiktoken_rs::r50k_base_singleton().encode_ordinary(text)
-}
 
 fn ours(text: &str) -> Vec<u32> {
     let mut every = EVERY.iter().map(|path| (path.isa(), path.encode(text, Special::Allow).unwrap()));
@@ -64,11 +34,10 @@ fn check(text: &str) {
 }
 
 /// The pieces by Hugging Face's pre-tokenizer.
-fn their_pieces(text: &str) -> Vec<String> {
-    let mut split = PreTokenizedString::from(text);
-    THEIRS.get_pre_tokenizer().unwrap().pre_tokenize(&mut split).unwrap();
-    let splits = split.get_splits(OffsetReferential::Original, OffsetType::Byte);
-    splits.into_iter().map(|(_, (start, end), _)| text[start..end].to_owned()).collect()
+fn their_pieces(text: &str) -> Vec<&str> {
+    let mut start = 0;
+    let piece = |end| &text[std::mem::replace(&mut start, end)..end];
+    their_ends(text).into_iter().map(piece).collect()
 }
 
 #[test]
