@@ -6,6 +6,7 @@ import pytest
 from conftest import NASTY
 
 import peers
+from peers._tokens import Encode
 from peers.base import Order, Refused
 
 TOKENIZERS = [
@@ -44,21 +45,29 @@ def test_ids_are_those_of_the_reference(name, batch, vocabulary):
 
 @pytest.mark.parametrize("batch", [False, True])
 @pytest.mark.parametrize("name", TOKENIZERS)
-def test_a_fresh_run_meets_another_tokenizer_with_the_same_ids(name, batch, vocabulary):
-    order = {"vocabulary": str(vocabulary), "texts": NASTY}
-    kept = peers.load(name).prepare(Order(task={"kind": "encode", "batch": batch}, **order))
-    call = kept._encode
-    kept.reset()
-    assert kept._encode is call
-    fresh = peers.load(name).prepare(Order(task={"kind": "encode", "batch": batch, "fresh": True}, **order))
-    answers, calls = [], []
+def test_fresh_tokenizers_give_the_same_ids(name, batch, vocabulary):
+    task = {"kind": "encode", "batch": batch, "fresh": True}
+    job = peers.load(name).prepare(Order(task=task, vocabulary=str(vocabulary), texts=NASTY))
     for _ in range(2):
-        fresh.reset()
-        calls.append(fresh._encode)
-        fresh.run(NASTY, lambda: None)
-        answers.append(list(map(int, fresh.answer().ids)))
-    assert calls[0] is not calls[1]
-    assert answers[0] == answers[1] == encode(name, vocabulary, NASTY, batch=batch)
+        job.reset()
+        job.run(NASTY, lambda: None)
+        assert list(map(int, job.answer().ids)) == encode(name, vocabulary, NASTY, batch=batch)
+
+
+@pytest.mark.parametrize(("fresh", "answers"), [(False, [[1], [1]]), (True, [[2], [3]])])
+def test_a_fresh_run_meets_a_tokenizer_made_for_it(fresh, answers):
+    made = []
+
+    def make():
+        made.append(len(made) + 1)
+        number = made[-1]
+        return lambda texts: [[number] for _ in texts]
+
+    job = Encode(Order(task={"kind": "encode", "fresh": fresh}), make)
+    for answer in answers:
+        job.reset()
+        job.run(["a text"], lambda: None)
+        assert job.answer().ids == answer
 
 
 @pytest.mark.parametrize("name", TOKENIZERS)

@@ -2,9 +2,9 @@
 //!
 //! Prose: the documentation comments (`///`, `//!`) of [`PROSE`]; code blocks, tables, reference links
 //! and lines that are not English are left out. Longer prose goes on with comments of every kind and with
-//! Markdown, each line once. Code: the sources of [`CODE`], file after file. The lists are fixed, the packages come with
-//! every build, their bytes are pinned by the lock's checksums. A longer text begins with the shorter ones,
-//! so the lists grow at their ends only.
+//! Markdown, each line once. Code: the sources of [`CODE`], file after file. The lists are fixed, the packages
+//! come with every build, their bytes are pinned by the lock's checksums. A longer text begins with the
+//! shorter ones, so the lists grow at their ends only.
 
 use anyhow::{Context, Result, bail, ensure};
 use std::cell::OnceCell;
@@ -333,7 +333,7 @@ mod tests {
         let json = made_up(folder.path(), &[&PROSE[..], &MORE_PROSE].concat());
         let packages = Packages::new(move || Ok(json.clone()));
         let short = packages.prose(1).unwrap();
-        assert_eq!(short, "What csv does, and why it is done like that.\n");
+        assert_eq!(short, "What csv does, and why it is done like that.\n\n");
         let long = (1..).map_while(|step| packages.prose(step * 100).ok()).last().unwrap();
         assert!(long.starts_with(&short), "{long}");
         for part in ["# The package csv\nInside csv: a plain note.\n", "What pyo3 does"] {

@@ -15,7 +15,7 @@ use super::merge::Work;
 use super::phrases::Phrases;
 use super::pieces::{ByBlocks, Known, OneByOne, Pieces};
 use super::text::Text;
-use super::{MAX_IDLE, Pattern, Special, Tokenizer};
+use super::{MAX_IDLE, Pattern, Regexes, Special, Tokenizer};
 use crate::Error;
 
 /// Working memory of one encoder.
@@ -55,7 +55,8 @@ impl Scratch {
 
 /// What lies between and at special tokens.
 enum Segment<'a> {
-    Text(&'a [u8]),
+    /// The text up to the segment's end, and where the segment begins.
+    Text(&'a [u8], usize),
     Special(u32),
 }
 
@@ -113,14 +114,14 @@ impl Tokenizer {
         let mut from = 0;
         if special == Special::Allow {
             while let Some((at, token, id)) = self.specials.find(self.scanner, text, from) {
-                if at > from && !each(Segment::Text(&text[from..at])) || !each(Segment::Special(id)) {
+                if at > from && !each(Segment::Text(&text[..at], from)) || !each(Segment::Special(id)) {
                     return;
                 }
                 from = at + token.len();
             }
         }
         if from < text.len() {
-            each(Segment::Text(&text[from..]));
+            each(Segment::Text(text, from));
         }
     }
 
@@ -193,14 +194,13 @@ impl Encoder<'_> {
     pub fn count_bytes(&mut self, text: &[u8], special: Special) -> Result<usize, Error> {
         self.tokenizer.check(text, special)?;
         let (tokenizer, scratch) = (self.tokenizer, self.scratch());
+        tokenizer.ready(scratch, text, special)?;
         let mut ids = std::mem::take(&mut scratch.counted);
-        let (mut total, mut outcome) = (0, Ok(()));
+        let mut total = 0;
         tokenizer.segments(text, special, |segment| {
             match segment {
                 Segment::Special(_) => total += 1,
-                Segment::Text(text) => {
-                    outcome = tokenizer.find_ends(scratch, text);
-                    let mut from = if outcome.is_ok() { 0 } else { text.len() };
+                Segment::Text(text, mut from) => {
                     while from < text.len() {
                         ids.clear();
                         from = tokenizer.some(scratch, text, from, &mut ids, 1);
@@ -208,10 +208,10 @@ impl Encoder<'_> {
                     }
                 }
             }
-            outcome.is_ok()
+            true
         });
         scratch.counted = ids;
-        outcome.map(|()| total)
+        Ok(total)
     }
 
     /// Appends ids until the text ends or `ids` holds `enough` or a few more.
@@ -223,24 +223,18 @@ impl Encoder<'_> {
         ids: &mut Vec<u32>,
     ) -> Result<(), Error> {
         let (tokenizer, scratch) = (self.tokenizer, self.scratch());
-        let (first, mut outcome) = (ids.len(), Ok(()));
+        tokenizer.ready(scratch, text, special)?;
         tokenizer.segments(text, special, |segment| {
             match segment {
                 Segment::Special(id) => ids.push(id),
-                Segment::Text(text) => {
-                    outcome = tokenizer.find_ends(scratch, text);
-                    if outcome.is_ok() {
-                        tokenizer.some(scratch, text, 0, ids, enough);
-                    }
+                Segment::Text(text, from) => {
+                    tokenizer.some(scratch, text, from, ids, enough);
                 }
             }
-            outcome.is_ok() && ids.len() < enough
+            ids.len() < enough
         });
-        if outcome.is_err() {
-            ids.truncate(first);
-        }
         scratch.work.shrink();
-        outcome
+        Ok(())
     }
 
     fn scratch(&mut self) -> &mut Scratch {
@@ -258,17 +252,56 @@ impl Drop for Encoder<'_> {
 }
 
 impl Tokenizer {
-    /// Readies `scratch` for [`Tokenizer::some`] of a text, where the pattern is a regular expression.
-    fn find_ends(&self, scratch: &mut Scratch, text: &[u8]) -> Result<(), Error> {
+    /// Readies `scratch` for [`Tokenizer::some`] of a text: where the pattern is a regular expression, all
+    /// pieces are found here, so that one that gives up does so before there are ids.
+    #[inline]
+    fn ready(&self, scratch: &mut Scratch, text: &[u8], special: Special) -> Result<(), Error> {
         match &self.pattern {
-            Pattern::Other(regexes) => regexes.ends(text, &mut scratch.ends),
+            Pattern::Other(regexes) => self.find_ends(regexes, scratch, text, special),
             _ => Ok(()),
         }
     }
 
+    #[cold]
+    fn find_ends(
+        &self,
+        regexes: &Regexes,
+        scratch: &mut Scratch,
+        text: &[u8],
+        special: Special,
+    ) -> Result<(), Error> {
+        scratch.ends.clear();
+        let (mut ends, mut outcome) = (Vec::new(), Ok(()));
+        self.segments(text, special, |segment| {
+            if let Segment::Text(text, from) = segment {
+                outcome = regexes.ends(&text[from..], &mut ends);
+                scratch.ends.extend(ends.iter().map(|end| from + end));
+            }
+            outcome.is_ok()
+        });
+        outcome
+    }
+
     /// Appends the ids of `text` from `from` on, where a piece begins, until it ends or `ids` holds `enough`,
     /// and gives the place it got to. Which pattern it is is asked here, once.
+    #[inline]
     fn some(
+        &self,
+        scratch: &mut Scratch,
+        text: &[u8],
+        from: usize,
+        ids: &mut Vec<u32>,
+        enough: usize,
+    ) -> usize {
+        match self.pattern {
+            Pattern::Gpt2 => self.by(ByBlocks, scratch, text, from, ids, enough),
+            _ => self.some_otherwise(scratch, text, from, ids, enough),
+        }
+    }
+
+    /// Apart, so that GPT-2's way stays short: on a text of one line a call more is to be seen.
+    #[inline(never)]
+    fn some_otherwise(
         &self,
         scratch: &mut Scratch,
         text: &[u8],
@@ -290,6 +323,7 @@ impl Tokenizer {
         }
     }
 
+    #[inline(always)]
     fn by<P: Pieces>(
         &self,
         pieces: P,
