@@ -6,12 +6,18 @@ Stands for "PyO3 costs little": the same code as `native/bpe`, so what it takes 
 from __future__ import annotations
 
 from importlib.metadata import version
+from typing import TYPE_CHECKING
 
 import numpy as np
 import rust_native_bpe
 
 from peers._tokens import Detokenize, Encode
 from peers.base import Identity, Job, Order, refuse
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from peers.base import Ids
 
 
 class Peer:
@@ -28,16 +34,25 @@ class Peer:
         """Read the vocabulary folder."""
         if order.kind not in ("encode", "detokenize"):
             raise refuse("rust-native-bpe", order.kind)
-        tokenizer = rust_native_bpe.Tokenizer.from_file(order.need("vocabulary"))
+        folder = order.need("vocabulary")
         if order.kind == "detokenize":
-            return Detokenize(tokenizer.decode)
+            return Detokenize(rust_native_bpe.Tokenizer.from_file(folder).decode)
         if order.task.get("batch", False):
-            threads = order.threads
             return Encode(
-                lambda texts: [tokenizer.encode_batch(texts, special="allow", threads=threads)[0]],
+                order,
+                lambda: _batch_call(rust_native_bpe.Tokenizer.from_file(folder), order.threads),
                 lambda ids: ids[0],
             )
         return Encode(
-            lambda texts: [tokenizer.encode(text, special="allow") for text in texts],
+            order,
+            lambda: _call(rust_native_bpe.Tokenizer.from_file(folder)),
             lambda ids: np.concatenate(ids) if ids else np.empty(0, np.uint32),
         )
+
+
+def _call(tokenizer: rust_native_bpe.Tokenizer) -> Callable[[list[str]], list[Ids]]:
+    return lambda texts: [tokenizer.encode(text, special="allow") for text in texts]
+
+
+def _batch_call(tokenizer: rust_native_bpe.Tokenizer, threads: int) -> Callable[[list[str]], list[Ids]]:
+    return lambda texts: [tokenizer.encode_batch(texts, special="allow", threads=threads)[0]]
