@@ -1,28 +1,20 @@
 //! The tables of README.md are those of the record that it names.
 
+#[path = "../benches/page/mod.rs"]
+mod page;
 #[path = "../benches/shares/table.rs"]
 mod table;
 
-use std::path::Path;
-
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace's folder")
-}
-
 #[test]
 fn the_page_shows_its_record() {
-    let page = std::fs::read_to_string(root().join("kernels/README.md")).expect("kernels/README.md");
-    let source = page.split("Figures from [").nth(1).and_then(|rest| rest.split(']').next());
-    let source = source.expect("a page that names its record");
-    let record = std::fs::read_to_string(root().join(source)).expect("the record that the page names");
+    let (text, source, record) = page::shown("kernels/README.md");
     let rows = table::read(&record).expect("a record");
-    assert_eq!(table::splice(&page, &rows, source).expect("places for all tables"), page);
+    assert_eq!(table::splice(&text, &rows, &source).expect("places for all tables"), text);
 }
 
 #[test]
 fn a_record_reads_back_and_a_torn_one_is_refused() {
-    let page =
-        "<!-- shares:begin source --><!-- shares:end source --><!-- shares:begin a --><!-- shares:end a -->";
+    let page = "<!-- record --><!-- end of record --><!-- shares of a --><!-- end of shares of a -->";
     let row = |kernel: &str| table::Row {
         kernel: kernel.into(),
         rows: "1 x 512".into(),
@@ -43,5 +35,5 @@ fn a_record_reads_back_and_a_torn_one_is_refused() {
         "| 1 x 512 | f32 | avx512 | 250.0 µs | 5.00 MB, 20.0 GB/s | 8.0 GOP/s | 90 % of memory (85–95) |";
     assert!(shown.contains(line), "{shown}");
     assert_eq!(table::splice(&shown, &[row("a")], "results/kernels/x.csv"), Ok(shown.clone()));
-    assert!(table::splice(page, &[row("b")], "x").unwrap_err().contains("shares:begin b"));
+    assert!(table::splice(page, &[row("b")], "x").unwrap_err().contains("<!-- shares of b -->"));
 }

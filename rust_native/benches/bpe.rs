@@ -5,63 +5,18 @@
 //! of text. English and code are this repository's own notes and sources, so they are there on every
 //! machine; the other scripts are words drawn by a fixed congruence, which repeat as words do.
 
-use std::fs;
+mod texts;
+
 use std::hint::black_box;
-use std::path::Path;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use kernels::Isa;
 use rust_native::{Special, Tokenizer};
 
-/// The files below a folder that end so, one after the other.
-fn sources(dir: &Path, ending: &str, text: &mut String) {
-    let mut entries: Vec<_> =
-        fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
-    entries.sort();
-    for path in entries {
-        if path.is_dir() && !path.ends_with("target") && !path.ends_with(".venv") {
-            sources(&path, ending, text);
-        } else if path.extension().is_some_and(|ext| ext == ending) {
-            text.push_str(&fs::read_to_string(path).unwrap_or_default());
-        }
-    }
-}
-
-/// Numbers of a linear congruence.
-struct Drawn(u32);
-
-impl Drawn {
-    fn below(&mut self, n: usize) -> usize {
-        self.0 = self.0.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (self.0 >> 8) as usize % n
-    }
-}
-
-/// `bytes` bytes or a few more of words over an alphabet, the first of a list of 3,000 the most frequent.
-fn words(alphabet: &str, separator: &str, bytes: usize) -> String {
-    let (letters, mut drawn): (Vec<char>, _) = (alphabet.chars().collect(), Drawn(1));
-    let mut word = |_| (0..2 + drawn.below(8)).map(|_| letters[drawn.below(letters.len())]).collect();
-    let list: Vec<String> = (0..3000).map(&mut word).collect();
-    let mut drawn = Drawn(2);
-    let mut text = String::new();
-    while text.len() < bytes {
-        let below = 1 + drawn.below(list.len());
-        text += &list[drawn.below(below)];
-        text += separator;
-    }
-    text
-}
-
-/// The first `bytes` bytes or so, at a character boundary.
-fn cut(text: &str, bytes: usize) -> &str {
-    &text[..text.floor_char_boundary(bytes)]
-}
+use texts::{cut, english_and_code, letters, words};
 
 fn scripts() -> Vec<(&'static str, String)> {
-    let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
-    let (mut english, mut code) = (String::new(), String::new());
-    sources(root, "md", &mut english);
-    sources(root, "rs", &mut code);
+    let [english, code] = english_and_code();
     vec![
         ("english", english),
         ("code", code),
@@ -120,8 +75,7 @@ fn isa(criterion: &mut Criterion) {
 /// Texts that have been somebody's cliff, at two lengths: who is linear takes ten times as long.
 fn worst(criterion: &mut Criterion) {
     let tokenizer = Tokenizer::gpt2();
-    let mut drawn = Drawn(1);
-    let word: String = (0..1_000_000).map(|_| char::from(b'a' + drawn.below(26) as u8)).collect();
+    let word = letters(1_000_000);
     let mut group = criterion.benchmark_group("worst");
     group.sample_size(10);
     for bytes in [100_000, 1_000_000] {

@@ -110,8 +110,8 @@ fn headline_table(of: &Material) -> String {
             cell.peak_bytes.map(|bytes| bytes as f64)
         }),
     ];
-    let families = ["native", "rust", "libtorch", "python", "python-alone"];
-    let columns = ["What", "native", "rust", "libtorch", "python", "python-alone"];
+    let families = ["native", "rust", "libtorch", "llama-cpp", "onnxruntime", "python", "python-alone"];
+    let columns: Vec<&str> = std::iter::once("What").chain(families).collect();
     let rows = lines
         .into_iter()
         .filter_map(|(what, quantity, workload, figure)| {
@@ -124,7 +124,7 @@ fn headline_table(of: &Material) -> String {
     if rows.is_empty() {
         return "No figure in this record.".into();
     }
-    markdown::table(&Table { caption: Line::default(), columns: columns.to_vec(), rows })
+    markdown::table(&Table { caption: Line::default(), columns, rows })
 }
 
 fn best(of: &Material, workload: &Workload, name: &str, quantity: Quantity, figure: Figure) -> Line {
@@ -133,9 +133,10 @@ fn best(of: &Material, workload: &Workload, name: &str, quantity: Quantity, figu
         .ranked(&workload.name, |cell| figure(cell).map(|value| if more_is_better { -value } else { value }))
         .into_iter()
         .find(|cell| {
-            let ours = family(&cell.engine) == name && of.role(&cell.engine) == Role::Contestant;
-            // A lower precision is another work; its figures are in the report.
-            ours && of.in_full(&cell.engine)
+            let theirs = family(&cell.engine) == name && of.role(&cell.engine) == Role::Contestant;
+            // A lower precision is another work; its figures are in the report. So are those of our own
+            // wheel, which is no answer to what Python has without us.
+            theirs && of.in_full(&cell.engine) && !cell.engine.ends_with("/rust-native-bpe")
         });
     let told = found.and_then(|cell| Some((cell, figure(cell)?)));
     told.map_or(Line::from(MISSING), |(cell, value)| {

@@ -7,12 +7,12 @@
 //! `cargo bench -p kernels --bench shares -- [rounds] [--write]`; with `--write` the record goes to results/kernels
 //! and its tables into kernels/README.md.
 
+#[path = "../page/mod.rs"]
+mod page;
 mod roof;
 mod table;
 
 use std::hint::black_box;
-use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use kernels::{Attend, Cpu, Input, KvCache, KvPrecision, KvShape, Linear, Output, Packed, Precision, Span};
@@ -34,13 +34,14 @@ fn main() {
     // Cargo itself passes `--bench`.
     let words: Vec<String> = std::env::args().skip(1).collect();
     let rounds = words.iter().find_map(|word| word.parse().ok()).unwrap_or(15);
-    let place = words.iter().any(|word| word == "--write").then(place);
+    let source = words.iter().any(|word| word == "--write").then(|| page::record("kernels"));
     let bench =
         Bench { cpu: Cpu::new(THREADS, None).expect("two threads"), roof: Roof::new(THREADS), rounds };
     let rows = bench.all();
     print!("{}", table::write(&rows));
-    if let Some((folder, name)) = place {
-        keep(&folder, &name, &rows);
+    if let Some(source) = source {
+        let splice = |text: &str| table::splice(text, &rows, &source.to_string_lossy());
+        page::keep(&source, &table::write(&rows), "kernels/README.md", splice);
     }
 }
 
@@ -231,37 +232,4 @@ fn middle(values: &mut [f64]) -> [f64; 3] {
     values.sort_by(f64::total_cmp);
     let last = values.len() - 1;
     [last / 4, last / 2, last - last / 4].map(|at| values[at])
-}
-
-/// Folder and name of the record: this machine, and the revision, which must be what is measured.
-fn place() -> (PathBuf, String) {
-    let git = |words: &[&str]| {
-        let output = Command::new("git").args(words).output().expect("git, which names the revision");
-        String::from_utf8(output.stdout).expect("names in UTF-8").trim().to_string()
-    };
-    let changed = git(&["status", "--porcelain", "--", "."]);
-    assert!(
-        changed.is_empty(),
-        "the record would name a revision that this is not; commit first:\n{changed}"
-    );
-    let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = cpu.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or(": unknown");
-    let model = model
-        .trim_start_matches([' ', '\t', ':'])
-        .to_lowercase()
-        .replace(|c: char| !c.is_ascii_alphanumeric(), "-");
-    let count = std::thread::available_parallelism().map_or(1, usize::from);
-    (Path::new("results/kernels").join(format!("{model}-{count}c")), git(&["log", "-1", "--format=%cs-%h"]))
-}
-
-fn keep(folder: &Path, name: &str, rows: &[Row]) {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace's folder");
-    let source = folder.join(format!("{name}.csv"));
-    let written = std::fs::create_dir_all(root.join(folder))
-        .and_then(|()| std::fs::write(root.join(&source), table::write(rows)));
-    written.unwrap_or_else(|error| panic!("cannot write {}: {error}", source.display()));
-    let page = root.join("kernels/README.md");
-    let text = std::fs::read_to_string(&page).expect("kernels/README.md");
-    let text = table::splice(&text, rows, &source.to_string_lossy()).expect("places for the tables");
-    std::fs::write(&page, text).expect("kernels/README.md can be written");
 }

@@ -3,6 +3,8 @@
 
 use std::fmt::Write as _;
 
+use super::page::between;
+
 /// One kernel, at one number of rows, in one precision.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Row {
@@ -81,19 +83,15 @@ fn row(line: &str) -> Option<Row> {
 pub fn splice(page: &str, rows: &[Row], source: &str) -> Result<String, String> {
     let mut kernels: Vec<&str> = rows.iter().map(|row| row.kernel.as_str()).collect();
     kernels.dedup();
-    let mut page = between(page, "source", &format!("Figures from [{source}](../{source})."))?;
+    let mut page = between(page, "record", &format!("Figures from [{source}](../{source})."))?;
     for kernel in kernels {
-        page = between(&page, kernel, &table(rows.iter().filter(|row| row.kernel == kernel)))?;
+        page = between(
+            &page,
+            &format!("shares of {kernel}"),
+            &table(rows.iter().filter(|row| row.kernel == kernel)),
+        )?;
     }
     Ok(page)
-}
-
-fn between(page: &str, name: &str, new: &str) -> Result<String, String> {
-    let (begin, end) = (format!("<!-- shares:begin {name} -->"), format!("<!-- shares:end {name} -->"));
-    let found = page.split_once(&begin).and_then(|(before, rest)| Some((before, rest.split_once(&end)?.1)));
-    let (before, after) =
-        found.ok_or_else(|| format!("no place for `{name}`: put `{begin}` and `{end}` there"))?;
-    Ok(format!("{before}{begin}\n{}\n{end}{after}", new.trim_end()))
 }
 
 fn table<'a>(rows: impl Iterator<Item = &'a Row>) -> String {

@@ -160,7 +160,8 @@ impl Encoder<'_> {
     }
 
     /// Appends the first `limit` ids of `text` to `ids` and returns how many bytes of `text` they stand for;
-    /// what follows them is hardly looked at, unless the pattern is a regular expression. The last of these bytes may be inside a character.
+    /// what follows them is hardly looked at, unless the pattern is a regular expression. The last of these
+    /// bytes may be inside a character.
     ///
     /// # Errors
     /// As [`Encoder::encode_into`].

@@ -2,11 +2,10 @@
 //!
 //! Why `fancy-regex`: patterns of this trade look ahead, and it is the engine that tiktoken runs too. Its
 //! mode for Oniguruma's dialect is on, and `^` and `$` stand at lines, because the files were written for
-//! that engine. It backtracks, within a bound; a text that exceeds it is refused, with what was already
-//! encoded of it taken back.
+//! that engine. It backtracks, within a bound; a text that exceeds it is refused.
 //!
 //! All ends of a text's pieces are found before the first piece is encoded: a regular expression may look
-//! anywhere, so a part of the text would not do.
+//! anywhere, so a part of the text would not do, and what is refused is refused before there are ids.
 //!
 //! Invariant: pieces are what Hugging Face's `Split` with `Isolated` gives, matches and what lies between.
 
