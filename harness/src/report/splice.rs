@@ -72,6 +72,10 @@ pub fn splice_file(path: &Path, insertions: &[(&str, String)]) -> Result<bool> {
 /// A line of the headline table: what it shows, the better end, the figure of a cell.
 type Figure = fn(&Cell) -> Option<f64>;
 
+/// The columns of the headline table, as far as they took part.
+const FAMILIES: [&str; 7] =
+    ["native", "rust", "libtorch", "llama-cpp", "onnxruntime", "python", "python-alone"];
+
 /// A few workloads, each family by its best contestant.
 fn headline_table(of: &Material) -> String {
     // The first that fits among those with the most threads.
@@ -110,20 +114,28 @@ fn headline_table(of: &Material) -> String {
             cell.peak_bytes.map(|bytes| bytes as f64)
         }),
     ];
-    let families = ["native", "rust", "libtorch", "llama-cpp", "onnxruntime", "python", "python-alone"];
-    let columns: Vec<&str> = std::iter::once("What").chain(families).collect();
-    let rows = lines
+    let mut lines: Vec<_> = lines
         .into_iter()
         .filter_map(|(what, quantity, workload, figure)| {
             let workload = workload?;
-            let mut row = vec![Line::from(format!("{what} ({})", describe(workload)))];
-            row.extend(families.map(|name| best(of, workload, name, quantity, figure)));
-            Some(row)
+            let figures = FAMILIES.map(|name| best(of, workload, name, quantity, figure));
+            Some((Line::from(format!("{what} ({})", describe(workload))), figures))
         })
-        .collect::<Vec<_>>();
-    if rows.is_empty() {
+        .collect();
+    // A family that took no part has no column.
+    let took_part = |at: &usize| lines.iter().any(|(_, figures)| figures[*at] != Line::from(MISSING));
+    let columns: Vec<usize> = (0..FAMILIES.len()).filter(took_part).collect();
+    if columns.is_empty() {
         return "No figure in this record.".into();
     }
+    let rows = lines
+        .iter_mut()
+        .map(|(what, figures)| {
+            let figures = columns.iter().map(|&at| std::mem::take(&mut figures[at]));
+            std::iter::once(std::mem::take(what)).chain(figures).collect()
+        })
+        .collect();
+    let columns = std::iter::once("What").chain(columns.into_iter().map(|at| FAMILIES[at])).collect();
     markdown::table(&Table { caption: Line::default(), columns, rows })
 }
 
