@@ -294,34 +294,33 @@ impl Tokenizer {
         ids: &mut Vec<u32>,
         enough: usize,
     ) -> usize {
-        match self.pattern {
-            Pattern::Gpt2 => self.by(ByBlocks, scratch, text, from, ids, enough),
-            _ => self.some_otherwise(scratch, text, from, ids, enough),
-        }
+        let pieces = match self.pattern {
+            Pattern::Gpt2 => return self.by(ByBlocks, scratch, text, from, ids, enough),
+            Pattern::Cl100k => OneByOne::Cl100k,
+            Pattern::Llama3 => OneByOne::Llama3,
+            Pattern::O200k => OneByOne::O200k,
+            Pattern::Other(_) => {
+                let ends = std::mem::take(&mut scratch.ends);
+                let done = self.by_apart(Known(&ends), scratch, text, from, ids, enough);
+                scratch.ends = ends;
+                return done;
+            }
+        };
+        self.by_apart(pieces, scratch, text, from, ids, enough)
     }
 
     /// Apart, so that GPT-2's way stays short: on a text of one line a call more is to be seen.
     #[inline(never)]
-    fn some_otherwise(
+    fn by_apart<P: Pieces>(
         &self,
+        pieces: P,
         scratch: &mut Scratch,
         text: &[u8],
         from: usize,
         ids: &mut Vec<u32>,
         enough: usize,
     ) -> usize {
-        match self.pattern {
-            Pattern::Gpt2 => self.by(ByBlocks, scratch, text, from, ids, enough),
-            Pattern::Cl100k => self.by(OneByOne::Cl100k, scratch, text, from, ids, enough),
-            Pattern::Llama3 => self.by(OneByOne::Llama3, scratch, text, from, ids, enough),
-            Pattern::O200k => self.by(OneByOne::O200k, scratch, text, from, ids, enough),
-            Pattern::Other(_) => {
-                let ends = std::mem::take(&mut scratch.ends);
-                let done = self.by(Known(&ends), scratch, text, from, ids, enough);
-                scratch.ends = ends;
-                done
-            }
-        }
+        self.by(pieces, scratch, text, from, ids, enough)
     }
 
     #[inline(always)]
