@@ -190,6 +190,11 @@ impl Receipt {
     pub fn of_ids(ids: Vec<u32>) -> Receipt {
         Receipt { units: ids.len() as u64, unit: Unit::Tokens, answer: Answer::Ids(ids), logits: None }
     }
+
+    /// A receipt for the text, as bytes, of `ids` token ids: one unit an id.
+    pub fn of_text(ids: usize, text: impl Into<Vec<u8>>) -> Receipt {
+        Receipt { units: ids as u64, unit: Unit::Tokens, answer: Answer::Bytes(text.into()), logits: None }
+    }
 }
 
 /// What a worker says.

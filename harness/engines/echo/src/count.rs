@@ -8,7 +8,7 @@
 
 use anyhow::Result;
 use std::hint::black_box;
-use worker::{Answer, Engine, Identity, Job, Laps, Prepare, Receipt, Stop, Task, Unit};
+use worker::{Engine, Identity, Job, Laps, Prepare, Receipt, Stop, Task};
 
 /// Dependent multiply-adds per byte.
 const STEPS: u64 = 24;
@@ -104,12 +104,7 @@ impl Job for Counting {
     fn receipt(&self) -> Result<Receipt> {
         Ok(match &self.input {
             Input::Texts(_) => Receipt::of_ids(self.ids.clone()),
-            Input::Ids(ids) => Receipt {
-                units: ids.len() as u64,
-                unit: Unit::Tokens,
-                answer: Answer::Bytes(self.bytes.clone()),
-                logits: None,
-            },
+            Input::Ids(ids) => Receipt::of_text(ids.len(), self.bytes.clone()),
         })
     }
 }

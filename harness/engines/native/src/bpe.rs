@@ -5,7 +5,7 @@ use anyhow::{Context, Result};
 use kernels::text::Scanner;
 use rust_native::{Special, Tokenizer};
 use std::path::{Path, PathBuf};
-use worker::{Answer, Engine, Identity, Job, Laps, Prepare, Receipt, Stop, Task, Unit};
+use worker::{Engine, Identity, Job, Laps, Prepare, Receipt, Stop, Task};
 
 /// The engine; keeps the tokenizer of one folder and, inside it, the word cache of earlier runs.
 #[derive(Default)]
@@ -114,11 +114,6 @@ impl Job for Detokenize<'_> {
     }
 
     fn receipt(&self) -> Result<Receipt> {
-        Ok(Receipt {
-            units: self.ids.len() as u64,
-            unit: Unit::Tokens,
-            answer: Answer::Bytes(self.text.clone().into_bytes()),
-            logits: None,
-        })
+        Ok(Receipt::of_text(self.ids.len(), self.text.clone()))
     }
 }

@@ -11,7 +11,7 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::path::{Path, PathBuf};
 use tokenizers::Tokenizer;
 use tokenizers::utils::parallelism::set_parallelism;
-use worker::{Answer, Engine, Identity, Job, Laps, Prepare, Receipt, Stop, Task, Unit};
+use worker::{Engine, Identity, Job, Laps, Prepare, Receipt, Stop, Task};
 
 /// The engine; keeps the tokenizer of one file and the pool of one thread count.
 #[derive(Default)]
@@ -136,12 +136,7 @@ impl Job for Detokenize<'_> {
     }
 
     fn receipt(&self) -> Result<Receipt> {
-        Ok(Receipt {
-            units: self.ids.len() as u64,
-            unit: Unit::Tokens,
-            answer: Answer::Bytes(self.text.clone().into_bytes()),
-            logits: None,
-        })
+        Ok(Receipt::of_text(self.ids.len(), self.text.clone()))
     }
 }
 

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use tokenizers_rc::parallelism::set_num_threads;
 use tokenizers_rc::pipeline::{EncodeOptions, Inputs, PipelineToken, PipelineTokenizer};
 use tokenizers_rc::{canonicalize_file, from_json};
-use worker::{Answer, Engine, Identity, Job, Laps, Prepare, Receipt, Stop, Task, Unit};
+use worker::{Engine, Identity, Job, Laps, Prepare, Receipt, Stop, Task};
 
 /// The engine; keeps the tokenizer of one file and, inside it, the word caches of earlier runs.
 #[derive(Default)]
@@ -163,12 +163,7 @@ impl Job for Detokenize<'_> {
     }
 
     fn receipt(&self) -> Result<Receipt> {
-        Ok(Receipt {
-            units: self.ids.len() as u64,
-            unit: Unit::Tokens,
-            answer: Answer::Bytes(self.text.clone().into_bytes()),
-            logits: None,
-        })
+        Ok(Receipt::of_text(self.ids.len(), self.text.clone()))
     }
 }
 

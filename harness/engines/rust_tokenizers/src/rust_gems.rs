@@ -10,7 +10,7 @@ use anyhow::{Context, Result, anyhow};
 use bpe_openai::Tokenizer;
 use bpe_openai::byte_pair_encoding::BytePairEncoding;
 use tiktoken_rs::r50k_base_singleton;
-use worker::{Answer, Engine, Identity, Job, Laps, Prepare, Receipt, Stop, Task, Unit};
+use worker::{Engine, Identity, Job, Laps, Prepare, Receipt, Stop, Task};
 
 /// r50k_base without its one special token.
 const TOKENS: u32 = 50_256;
@@ -128,12 +128,7 @@ impl Job for Detokenize<'_> {
 
     fn receipt(&self) -> Result<Receipt> {
         let text = self.text.as_ref().context("the ids' bytes are no UTF-8, which `decode` does not give")?;
-        Ok(Receipt {
-            units: self.ids.len() as u64,
-            unit: Unit::Tokens,
-            answer: Answer::Bytes(text.clone().into_bytes()),
-            logits: None,
-        })
+        Ok(Receipt::of_text(self.ids.len(), text.clone()))
     }
 }
 

@@ -6,7 +6,7 @@
 use crate::versions;
 use anyhow::Result;
 use tiktoken_rs::{CoreBPE, r50k_base, r50k_base_singleton};
-use worker::{Answer, Engine, Identity, Job, Laps, Prepare, Receipt, Stop, Task, Unit};
+use worker::{Engine, Identity, Job, Laps, Prepare, Receipt, Stop, Task};
 
 /// The engine; the ranks live in the library's own singleton.
 pub struct Tiktoken;
@@ -94,12 +94,7 @@ impl Job for Detokenize {
     }
 
     fn receipt(&self) -> Result<Receipt> {
-        Ok(Receipt {
-            units: self.ids.len() as u64,
-            unit: Unit::Tokens,
-            answer: Answer::Bytes(self.bytes.clone()),
-            logits: None,
-        })
+        Ok(Receipt::of_text(self.ids.len(), self.bytes.clone()))
     }
 }
 
