@@ -344,6 +344,7 @@ pub fn workload(name: &str, task: Task, threads: usize) -> Workload {
         threads,
         profiles: vec!["quick".into(), "full".into()],
         expect: None,
+        large: false,
         logit_budget: 1e-4,
     }
 }
@@ -363,6 +364,7 @@ pub fn engine(name: &str, precision: &str) -> Contestant {
         note: "made up for tests".into(),
         profiles: vec![],
         only: vec![],
+        slow: false,
         needs: vec![],
         logit_budget: None,
     }

@@ -252,6 +252,7 @@ mod tests {
             threads: 1,
             profiles: vec!["quick".into()],
             expect: None,
+            large: false,
             logit_budget: 1e-4,
         }
     }
@@ -270,6 +271,7 @@ mod tests {
             note: String::new(),
             profiles: vec![],
             only: vec![],
+            slow: false,
             needs: vec![],
             logit_budget: None,
         }
@@ -365,6 +367,17 @@ mod tests {
         let named = Filters { engines: vec!["b/slow".into()], ..Filters::default() };
         let plan = Plan::new("quick", &workloads, &engines, &named, 1).unwrap();
         assert_eq!(plan.workloads.len(), 1, "what nobody does is left out");
+    }
+
+    #[test]
+    fn a_slow_engine_is_not_asked_for_a_large_workload() {
+        let small = workload("encode/a", Task::Encode { batch: false, fresh: false });
+        let large = Workload { large: true, name: "encode/b".into(), ..small.clone() };
+        let slow = Contestant { slow: true, ..engine("b/slow", &[TaskKind::Encode], false, false) };
+        let engines = [engine("a/one", &[TaskKind::Encode], true, false), slow];
+        let plan = Plan::new("quick", &[small, large], &engines, &Filters::default(), 1).unwrap();
+        let asked = |at: usize| plan.places(&plan.workloads[at]).len();
+        assert_eq!([asked(0), asked(1)], [2, 1]);
     }
 
     #[test]

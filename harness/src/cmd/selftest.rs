@@ -101,6 +101,7 @@ fn pass(house: &House, workload: &Workload, variants: &[&str], seconds: f64, see
             note: "counts bytes, for the instrument's own test".into(),
             profiles: vec![],
             only: vec![],
+            slow: false,
             needs: vec![],
             logit_budget: None,
         })

@@ -83,6 +83,7 @@ fn workloads() -> Vec<Workload> {
         threads,
         profiles: vec!["full".into()],
         expect: None,
+        large: false,
         logit_budget: 1e-4,
     };
     let text = |text, bytes, texts| Some(Input { text, bytes, texts, ..Input::default() });
@@ -414,6 +415,7 @@ fn contestant(name: &str) -> Contestant {
         note: "A note with a | and a <tag>.".into(),
         profiles: vec![],
         only: vec![],
+        slow: false,
         needs: vec![],
         logit_budget: None,
     }

@@ -47,6 +47,9 @@ pub struct Contestant {
     /// Globs of the workloads it is asked for; empty: all of its tasks'.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub only: Vec<String>,
+    /// Not asked for `large` workloads, which would take most of a run.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub slow: bool,
     /// How far its last logits may lie from the reference's where its own arithmetic is coarser than its
     /// precision; absent: the workload's budget.
     #[serde(default)]
@@ -72,7 +75,7 @@ impl Contestant {
     /// Whether it is asked for this workload.
     pub fn does(&self, workload: &Workload) -> bool {
         let meant = self.only.is_empty() || matches_any(&self.only, &workload.name);
-        meant && self.tasks.contains(&workload.task.kind())
+        meant && self.tasks.contains(&workload.task.kind()) && !(self.slow && workload.large)
     }
 }
 

@@ -26,6 +26,9 @@ pub struct Workload {
     /// Profiles that include it.
     #[serde(default = "full")]
     pub profiles: Vec<String>,
+    /// A text that takes a plain encoder seconds: engines marked `slow` are not asked.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub large: bool,
     /// The pinned answer, where the input is generated and so the same everywhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expect: Option<Expect>,
