@@ -1,16 +1,23 @@
-//! GPT-2 on a GPU: its kernels, and the plans that launch them.
+//! GPT-2 on NVIDIA GPUs: kernels in CUDA C++, compiled while running, and the plans that launch them.
 //!
-//! [`plan`] says as data which kernels a step is; who has a device plays it there, and the emulation
-//! plays the same plan on the CPU. Kernels are compiled while running, by NVRTC; nothing of CUDA is linked,
-//! and what is not here is a [`CudaError`] with its remedy. See README.md beside this file.
+//! [`plan`] says as data which kernels a step is. A [`Player`] plays it.
+//!
+//! Nothing of CUDA is needed to build this. The driver, NVRTC and cuBLAS are opened by [`Libraries`] when a
+//! program asks for them, and whatever is missing is a [`CudaError`] that says what to do. [`Nvrtc`] compiles
+//! the sources to machine code for one architecture, [`CubinCache`] keeps it on disk.
+//!
+//! Invariant: no function of cudarc is called before [`Libraries`] has found the library it lives in; cudarc
+//! answers a missing one with a panic.
 
 mod cubin_cache;
 mod error;
 mod library;
 mod nvrtc;
 pub mod plan;
+mod player;
 
 pub use cubin_cache::CubinCache;
 pub use error::{Absent, CudaError};
 pub use library::{Libraries, Library, Search};
 pub use nvrtc::{Architecture, Compiled, Nvrtc, Usage};
+pub use player::{Player, Ready};
