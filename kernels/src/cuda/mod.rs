@@ -10,11 +10,14 @@
 //! answers a missing one with a panic.
 
 mod cubin_cache;
+#[cfg(feature = "cuda-emulation")]
+pub mod emulation;
 mod error;
 mod library;
 mod nvrtc;
 pub mod plan;
 mod player;
+pub mod source;
 
 pub use cubin_cache::CubinCache;
 pub use error::{Absent, CudaError};

@@ -131,9 +131,10 @@ impl Builder<'_> {
     }
 
     /// Blocks of a product whose warps take an output each: enough for all outputs, and no more than
-    /// stay resident at once, because each block begins with the layer norm of its rows.
+    /// stay resident at once (64 registers a thread, so 4 a multiprocessor), because each block begins
+    /// with the layer norm of its rows.
     fn output_blocks(&self, outputs: usize) -> usize {
-        let resident = 8 * self.shape.processors as usize;
+        let resident = 4 * self.shape.processors as usize;
         outputs.div_ceil(GEMV_THREADS as usize / 32).min(resident)
     }
 
@@ -310,7 +311,7 @@ impl Builder<'_> {
         }
     }
 
-    /// grid (sequences); shared: two 64-bit numbers a warp.
+    /// grid (sequences); shared: a 64-bit number a thread.
     fn sample(&mut self, temperature: f32, top_k: u32, top_p: f32) {
         let Dims { vocabulary, context, .. } = self.shape.dims;
         let arguments = vec![
@@ -328,7 +329,7 @@ impl Builder<'_> {
             Argument::Float(temperature),
             Argument::Float(top_p),
         ];
-        let shared = 4 * (SAMPLE_THREADS as usize / 32);
+        let shared = 2 * SAMPLE_THREADS as usize;
         self.push(Operation::Sample, [self.sequences, 1, 1], SAMPLE_THREADS, shared, arguments);
     }
 
@@ -391,8 +392,8 @@ impl Builder<'_> {
         self.push(operation, grid, GEMV_THREADS, shared, arguments);
     }
 
-    /// grid (tiles of queries, heads, sequences); shared: queries, keys (padded), values and scores of a
-    /// tile, and of each query its largest score, its sum and its correction.
+    /// grid (tiles of queries, heads, sequences); shared: queries, weights, keys (padded) and values
+    /// of a tile.
     fn attend_tiles(&mut self, layer: usize) {
         let Dims { heads, context, .. } = self.shape.dims;
         let d = self.shape.dims.head_width();
@@ -408,7 +409,7 @@ impl Builder<'_> {
             int(context),
         ];
         let grid = [self.length.div_ceil(QUERIES), heads, self.sequences];
-        let shared = QUERIES * (d + POSITIONS + 3) + POSITIONS * (2 * d + 1);
+        let shared = QUERIES * (d + POSITIONS) + POSITIONS * (2 * d + 1);
         self.push(Operation::AttendTiles, grid, ROW_THREADS, shared, arguments);
     }
 }

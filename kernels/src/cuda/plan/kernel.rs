@@ -62,7 +62,7 @@ impl Operation {
             Operation::Contract => "contract",
             Operation::NormHead => "norm_head",
             Operation::Sample => "sample",
-            Operation::Norm => "norm",
+            Operation::Norm => "layer_norm",
             Operation::MatmulQkv => "matmul_qkv",
             Operation::MatmulGelu => "matmul_gelu",
             Operation::MatmulResidual => "matmul_residual",

@@ -271,7 +271,7 @@ impl fmt::Display for PlanError {
 impl std::error::Error for PlanError {}
 
 /// Every array that kernels read or write. Weights are row-major `[out][in]`, all layers one behind
-/// another; what is no weight starts as zeros. W is the number of [`Shape::weights`].
+/// another. W is the number of [`Shape::weights`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[allow(missing_docs, reason = "the shape beside each says what it is")]
 pub enum Buffer {
@@ -387,6 +387,13 @@ impl Buffer {
         Buffer::Hidden,
     ];
 
+    /// Whether kernels may read it before anything was written to it: then it counts as zeros. All others
+    /// are weights, or are written first.
+    pub fn starts_as_zeros(self) -> bool {
+        use Buffer::{Best, Drawn, Finished, Output, Position, Prompt, Seed, Token};
+        matches!(self, Prompt | Token | Position | Output | Seed | Drawn | Best | Finished)
+    }
+
     /// Where it stands in [`Plan::buffers`].
     pub fn index(self) -> usize {
         self as usize
@@ -473,4 +480,121 @@ pub struct Plan {
     pub buffers: Vec<BufferSpec>,
     /// The launches.
     pub steps: Vec<Launch>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shapes() -> Vec<Shape> {
+        let mut shapes = Vec::new();
+        for dims in [Dims::gpt2(12, 12, 768, 50257, 1024), Dims::gpt2(2, 2, 64, 257, 160)] {
+            for dims in [dims, Dims { tied: false, inner: 40, ..dims }] {
+                for batch in [1, 2, 3, 8, 9, 64] {
+                    shapes.push(Shape::new(dims, Weights::Bf16, batch, 256, 132).unwrap());
+                    shapes.push(Shape::new(dims, Weights::F32, batch, 256, 1).unwrap());
+                }
+            }
+        }
+        shapes
+    }
+
+    fn plans(shape: &Shape) -> Vec<Plan> {
+        let drawn = Choice::Sampled { temperature: 1.0, top_k: 5, top_p: 0.5 };
+        let last = shape.batch - 1;
+        vec![
+            decode(shape, shape.batch, Choice::Greedy).unwrap(),
+            decode(shape, 1, drawn).unwrap(),
+            prefill(shape, last, 1, 100, Choice::Greedy).unwrap(),
+            prefill(shape, 0, shape.batch, 256 / shape.batch, drawn).unwrap(),
+        ]
+    }
+
+    #[test]
+    fn buffers_stand_at_their_index_and_plans_of_a_shape_share_them() {
+        for shape in shapes() {
+            for plan in plans(&shape) {
+                assert_eq!(plan.buffers, shape.buffers());
+                for (index, spec) in plan.buffers.iter().enumerate() {
+                    assert_eq!((spec.buffer, spec.buffer.index()), (Buffer::ALL[index], index));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_launch_is_one_a_device_takes() {
+        for shape in shapes() {
+            for step in plans(&shape).iter().flat_map(|plan| &plan.steps) {
+                let name = step.kernel.name();
+                assert!(step.grid.iter().all(|&n| n > 0), "{name}");
+                assert!(step.grid[1].max(step.grid[2]) <= 65535, "{name}");
+                assert!(step.block[0] % 32 == 0 && step.block[1..] == [1, 1], "{name}");
+                assert!(step.shared_bytes <= 99 << 10, "{name}");
+                assert!(Kernel::all().contains(&step.kernel), "{name}");
+                for argument in &step.arguments {
+                    let Argument::Buffer { id, offset } = argument else { continue };
+                    let spec = &shape.buffers()[id.index()];
+                    assert!(*offset < spec.elements, "{name}: {} at {offset}", spec.name);
+                    // 16-byte loads begin where an argument points.
+                    let small = matches!(spec.number, Number::I32 | Number::U32 | Number::U64);
+                    let logits = matches!(id, Buffer::Logits);
+                    assert!(
+                        small || logits || offset * spec.number.bytes() % 16 == 0,
+                        "{name}: {}",
+                        spec.name
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_step_is_five_launches_a_layer_and_two() {
+        let shape = Shape::new(Dims::gpt2(12, 12, 768, 50257, 1024), Weights::Bf16, 1, 1, 132).unwrap();
+        let plan = decode(&shape, 1, Choice::Greedy).unwrap();
+        assert_eq!(plan.steps.len(), 62);
+        // Every multiprocessor of an H200 has a block of attention.
+        assert_eq!(plan.steps[2].grid, [11, 12, 1]);
+        let drawn = Choice::Sampled { temperature: 1.0, top_k: 0, top_p: 1.0 };
+        assert_eq!(decode(&shape, 1, drawn).unwrap().steps.len(), 63);
+        assert_eq!(prefill(&shape, 0, 1, 1, Choice::Greedy).unwrap().steps.len(), 86);
+    }
+
+    #[test]
+    fn kernels_have_names_of_their_own() {
+        let mut names: Vec<String> = Kernel::all().into_iter().map(Kernel::name).collect();
+        assert_eq!(names.len(), 54);
+        assert!(names.iter().any(|name| name == "norm_qkv_bf16_r4") && names.contains(&"sample".into()));
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), 54);
+        assert_eq!(Kernel::new(Operation::Project, Weights::F32, 3).rows, Some(4));
+        assert_eq!(Kernel::new(Operation::Project, Weights::F32, 64).rows, Some(8));
+        assert_eq!(Kernel::new(Operation::Attend, Weights::F32, 64).rows, None);
+    }
+
+    #[test]
+    fn what_the_kernels_cannot_do_is_refused_with_the_number_at_fault() {
+        let good = Dims::gpt2(2, 2, 64, 257, 160);
+        let refused = |dims: Dims, batch, word: &str| {
+            let said = Shape::new(dims, Weights::F32, batch, 1, 132).unwrap_err().to_string();
+            assert!(said.starts_with("no CUDA plan: ") && said.contains(word), "{said}");
+        };
+        refused(Dims { heads: 32, ..good }, 1, "it is 2");
+        refused(Dims { heads: 3, ..good }, 1, "must divide the width; heads 3");
+        refused(Dims { inner: 70, ..good }, 1, "multiple of 8; it is 70");
+        refused(Dims { layers: 0, ..good }, 1, "at least a layer");
+        refused(Dims { vocabulary: 1 << 25, ..good }, 1, "2^24");
+        refused(good, 0, "got 0");
+        refused(good, 1025, "got 1025");
+        let shape = Shape::new(good, Weights::F32, 2, 40, 132).unwrap();
+        assert!(Shape { splits: 33, ..shape }.check().is_err());
+        assert!(Shape { processors: 0, ..shape }.check().is_err());
+        assert!(decode(&shape, 3, Choice::Greedy).is_err());
+        assert!(decode(&shape, 0, Choice::Greedy).is_err());
+        for (first, sequences, length) in [(1, 2, 1), (0, 0, 1), (0, 1, 0), (0, 1, 161), (0, 2, 21)] {
+            assert!(prefill(&shape, first, sequences, length, Choice::Greedy).is_err());
+        }
+    }
 }
