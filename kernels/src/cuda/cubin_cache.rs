@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use sha2::{Digest, Sha256};
 
-use super::{Architecture, Compiled, CudaError, Nvrtc};
+use super::{Architecture, Compiled, CudaError, Nvrtc, source};
 
 /// What every file begins with; the number changes with the layout behind it.
 const MAGIC: &[u8] = b"kernels cubin 1\n";
@@ -48,6 +48,14 @@ impl CubinCache {
     ) -> Result<Compiled, CudaError> {
         let key = key(nvrtc.version(), name, source, architecture, options);
         self.get_or(&key, || nvrtc.compile(name, source, architecture, options))
+    }
+
+    /// All kernels of [`source`], for one architecture.
+    ///
+    /// # Errors
+    /// As [`Nvrtc::compile`].
+    pub fn kernels(&self, nvrtc: Nvrtc, architecture: &Architecture) -> Result<Compiled, CudaError> {
+        self.compile(nvrtc, "kernels.cu", &source::source(), architecture, &[])
     }
 
     fn get_or(

@@ -190,7 +190,10 @@ fn builtins(folder: &Path) -> Option<PathBuf> {
 fn open_for_good(file: &Path) -> Result<(), String> {
     // SAFETY: opening runs the library's initialisers. The file was named by the user or found under one of
     // NVIDIA's names in a folder of its installation; whoever can put another one there can replace us too.
-    let opened = unsafe { libloading::Library::new(file) }.map_err(|cause| cause.to_string())?;
+    let opened = unsafe { libloading::Library::new(file) }.map_err(|cause| {
+        // The loader's own words are the cause behind "dlopen failed".
+        std::error::Error::source(&cause).map_or_else(|| cause.to_string(), ToString::to_string)
+    })?;
     std::mem::forget(opened);
     Ok(())
 }
