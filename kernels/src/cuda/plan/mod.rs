@@ -506,7 +506,7 @@ mod tests {
             decode(shape, shape.batch, Choice::Greedy).unwrap(),
             decode(shape, 1, drawn).unwrap(),
             prefill(shape, last, 1, 100, Choice::Greedy).unwrap(),
-            prefill(shape, 0, shape.batch, 256 / shape.batch, drawn).unwrap(),
+            prefill(shape, 0, shape.batch, (256 / shape.batch).min(shape.dims.context), drawn).unwrap(),
         ]
     }
 
