@@ -11,25 +11,19 @@
 //! drops the graphs first.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::ffi::c_void;
 use std::fmt;
 use std::sync::Arc;
 
-use cudarc::driver::result::{self, DriverError};
-use cudarc::driver::{
-    CudaContext, CudaEvent, CudaFunction, CudaGraph, CudaSlice, CudaStream, DevicePtr, sys,
-};
+use cudarc::driver::result;
+use cudarc::driver::{CudaContext, CudaFunction, CudaGraph, CudaSlice, CudaStream, DevicePtr, sys};
 use cudarc::nvrtc::Ptx;
 
+use super::driver::{call, find};
+use super::launch::Prepared;
+use super::pinned::{PLACES, Pinned};
 use super::plan::{Argument, Buffer, BufferSpec, Kernel, Launch, Plan};
-use super::{
-    Architecture, Compiled, CubinCache, CudaError, Libraries, Library, Nvrtc, Player, Ready, source,
-};
+use super::{Architecture, Compiled, CubinCache, CudaError, Libraries, Nvrtc, Player, Ready, source};
 
-/// The oldest driver that is spoken to: CUDA 13.0.
-const DRIVER: i32 = 13_000;
-/// Steps whose tokens have not reached the host when the next is queued: far enough ahead to hide the launches.
-const AHEAD: usize = 32;
 /// Shared memory that a block has without asking for more.
 const SHARED_BYTES: u32 = 48 * 1024;
 /// What a kernel executes that may begin early.
@@ -78,15 +72,6 @@ struct Loaded {
 struct Played {
     launches: Vec<Prepared>,
     graph: Option<CudaGraph>,
-}
-
-struct Prepared {
-    function: CudaFunction,
-    grid: [u32; 3],
-    block: [u32; 3],
-    shared_bytes: u32,
-    /// The arguments' bytes, each at the start of its 8.
-    values: Box<[[u8; 8]]>,
 }
 
 impl Device {
@@ -286,51 +271,6 @@ impl Device {
     }
 }
 
-impl Prepared {
-    fn fire(&self, stream: &CudaStream, early: bool) -> Result<(), DriverError> {
-        let mut pointers: [*mut c_void; 32] = [std::ptr::null_mut(); 32];
-        let pointers = &mut pointers[..self.values.len()];
-        for (pointer, value) in pointers.iter_mut().zip(&self.values) {
-            *pointer = value.as_ptr().cast_mut().cast();
-        }
-        let ([gx, gy, gz], [bx, by, bz]) = (self.grid, self.block);
-        let (function, stream) = (self.function.cu_function(), stream.cu_stream());
-        if !early {
-            // SAFETY: the function's module is held by `self`; each pointer leads to 8 live bytes, of which the
-            // driver reads as many as the kernel's signature says, before it returns. That the arguments are
-            // those of the signature is the plan's promise, and its addresses lie in buffers that `Device` holds.
-            return unsafe {
-                result::launch_kernel(
-                    function,
-                    (gx, gy, gz),
-                    (bx, by, bz),
-                    self.shared_bytes,
-                    stream,
-                    pointers,
-                )
-            };
-        }
-        let id = sys::CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION;
-        let value = sys::CUlaunchAttributeValue { programmaticStreamSerializationAllowed: 1 };
-        let mut attribute = sys::CUlaunchAttribute { id, pad: [0; 4], value };
-        let config = sys::CUlaunchConfig {
-            gridDimX: gx,
-            gridDimY: gy,
-            gridDimZ: gz,
-            blockDimX: bx,
-            blockDimY: by,
-            blockDimZ: bz,
-            sharedMemBytes: self.shared_bytes,
-            hStream: stream,
-            attrs: &mut attribute,
-            numAttrs: 1,
-        };
-        // SAFETY: as above; the configuration and its one attribute are alive until the call returns.
-        unsafe { sys::cuLaunchKernelEx(&config, function, pointers.as_mut_ptr(), std::ptr::null_mut()) }
-            .result()
-    }
-}
-
 impl Player for Device {
     fn allocate(&mut self, buffers: &[BufferSpec]) -> Result<(), CudaError> {
         self.first_plan += self.plans.len();
@@ -412,19 +352,19 @@ impl Player for Device {
             call("finish what was queued", self.stream.synchronize())?;
             self.pinned = Some(Pinned::new(&self.context, batch)?);
         }
-        let mut queued: VecDeque<usize> = VecDeque::with_capacity(AHEAD);
+        let mut queued: VecDeque<usize> = VecDeque::with_capacity(PLACES);
         for step in 0..=times {
             // The oldest is waited for where as many are queued as there is room for, or nothing else is left.
-            while queued.len() == AHEAD || (step == times && !queued.is_empty()) {
+            while queued.len() == PLACES || (step == times && !queued.is_empty()) {
                 let oldest = queued.pop_front().expect("it is not empty");
                 let pinned = self.pinned.as_ref().expect("made above");
-                pinned.wait(oldest % AHEAD, tokens)?;
+                pinned.wait(oldest % PLACES, tokens)?;
                 each(oldest, tokens);
             }
             if step < times {
                 self.play(plan)?;
                 let pinned = self.pinned.as_ref().expect("made above");
-                pinned.bring(step % AHEAD, from, &self.stream)?;
+                pinned.bring(step % PLACES, from, &self.stream)?;
                 queued.push_back(step);
             }
         }
@@ -464,110 +404,16 @@ impl fmt::Debug for Allocated {
     }
 }
 
-/// Host memory that the device writes tokens into by itself: [`AHEAD`] places of `batch` tokens, each with the
-/// event that says when they are there.
-struct Pinned {
-    tokens: *mut i32,
-    batch: usize,
-    arrived: Vec<CudaEvent>,
-    context: Arc<CudaContext>,
-}
-
-impl Pinned {
-    fn new(context: &Arc<CudaContext>, batch: usize) -> Result<Pinned, CudaError> {
-        let arrived = (0..AHEAD).map(|_| context.new_event(None)).collect::<Result<Vec<_>, _>>();
-        let arrived = call("make events", arrived)?;
-        // SAFETY: the context is bound to this thread; the memory is freed in `drop` alone.
-        let made = unsafe { result::malloc_host(4 * (AHEAD * batch).max(1), 0) };
-        let tokens = call("make room in host memory", made)?.cast();
-        Ok(Pinned { tokens, batch, arrived, context: context.clone() })
-    }
-
-    /// Queues the copy of `batch` tokens into a place.
-    fn bring(&self, place: usize, from: u64, stream: &CudaStream) -> Result<(), CudaError> {
-        // SAFETY: the place lies in the allocation. Nobody else looks at it before its event has come: `steps`
-        // waits for a place before it is used again.
-        let copied = unsafe {
-            let to = std::slice::from_raw_parts_mut(self.tokens.add(place * self.batch), self.batch);
-            result::memcpy_dtoh_async(to, from, stream.cu_stream())
-        };
-        call("copy tokens from the device", copied)?;
-        call("record an event", self.arrived[place].record(stream))
-    }
-
-    /// Waits for a place's tokens.
-    fn wait(&self, place: usize, tokens: &mut [i32]) -> Result<(), CudaError> {
-        call("do a step", self.arrived[place].synchronize())?;
-        // SAFETY: the place lies in the allocation, and the copy into it is done.
-        let there = unsafe { std::slice::from_raw_parts(self.tokens.add(place * self.batch), self.batch) };
-        tokens.copy_from_slice(there);
-        Ok(())
-    }
-}
-
-impl Drop for Pinned {
-    fn drop(&mut self) {
-        if self.context.bind_to_thread().is_ok() {
-            // SAFETY: allocated in `new`, freed here alone; `Device` waits for its stream before it drops this.
-            let _ = unsafe { result::free_host(self.tokens.cast()) };
-        }
-    }
-}
-
-/// The newest CUDA of the driver, and the GPU that it counts as `ordinal`.
-fn find(libraries: &Libraries, ordinal: usize) -> Result<(i32, sys::CUdevice), CudaError> {
-    libraries.place(Library::Driver)?;
-    let mut version = 0;
-    // SAFETY: the driver is open for good; the pointer is to a live integer.
-    call("tell the driver's version", unsafe { sys::cuDriverGetVersion(&mut version) }.result())?;
-    if version < DRIVER {
-        return Err(CudaError::OldDriver { found: version });
-    }
-    let no_device = |reason: String| CudaError::NoDevice { reason };
-    result::init().map_err(|error| no_device(words(error)))?;
-    let count = result::device::get_count().map_err(|error| no_device(words(error)))?;
-    let number = i32::try_from(ordinal).unwrap_or(i32::MAX);
-    if number >= count {
-        return Err(no_device(format!("it counts {count}, and number {ordinal} was asked for")));
-    }
-    Ok((version, call("find the GPU", result::device::get(number))?))
-}
-
 /// That kernels cannot begin before the ones in front of them have ended.
 fn early(reason: String) -> CudaError {
     let (what, remedy) = ("programmatic dependent launch", "play plans as plain graphs");
     CudaError::Unsupported { what, reason, remedy }
 }
 
-/// The driver's answer, with what was being done.
-fn call<T>(action: impl Into<String>, answer: Result<T, DriverError>) -> Result<T, CudaError> {
-    answer.map_err(|error| CudaError::Call {
-        action: action.into(),
-        remedy: match error.0 {
-            sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => {
-                "free its memory (`nvidia-smi` shows who holds it), or ask for a smaller batch or context"
-            }
-            sys::CUresult::CUDA_ERROR_NO_BINARY_FOR_GPU | sys::CUresult::CUDA_ERROR_INVALID_IMAGE => {
-                "remove the folder of compiled kernels, so that they are compiled for this GPU"
-            }
-            _ => "look at `nvidia-smi` and start anew: after a fault a process cannot use its GPU any more",
-        },
-        cause: words(error),
-    })
-}
-
-/// The driver's name for an error.
-fn words(error: DriverError) -> String {
-    match error.error_name() {
-        Ok(name) => name.to_string_lossy().into_owned(),
-        Err(_) => format!("error {}", error.0 as u32),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cuda::Search;
+    use crate::cuda::{Library, Search};
 
     #[test]
     fn without_a_driver_there_is_no_device_and_no_panic() {

@@ -19,7 +19,10 @@ pub enum CudaError {
     #[error(transparent)]
     Absent(#[from] Absent),
     /// The driver is older than what is spoken to it.
-    #[error("the NVIDIA driver knows CUDA {}.{} at most; install one for CUDA 13.0 or newer", .found / 1000, .found % 1000 / 10)]
+    #[error(
+        "the NVIDIA driver knows CUDA {}.{} at most; install one for CUDA 13.0 or newer",
+        .found / 1000, .found % 1000 / 10
+    )]
     OldDriver {
         /// As the driver states it: 1000 x major + 10 x minor.
         found: i32,

@@ -12,11 +12,14 @@
 
 mod cubin_cache;
 mod device;
+mod driver;
 #[cfg(feature = "cuda-emulation")]
 pub mod emulation;
 mod error;
+mod launch;
 mod library;
 mod nvrtc;
+mod pinned;
 pub mod plan;
 mod player;
 pub mod source;
