@@ -45,8 +45,9 @@ fn bench_all(criterion: &mut Criterion) -> anyhow::Result<()> {
     for workload in plan.workloads.iter().filter(meant) {
         let mut here = criterion.benchmark_group(&workload.name);
         here.sampling_mode(SamplingMode::Flat);
-        let contestants =
-            engines.iter().filter(|e| e.role != Role::Null && e.tasks.contains(&workload.task.kind()));
+        let contestants = engines.iter().filter(|e| {
+            e.role != Role::Null && e.profiles != ["gpu"] && e.tasks.contains(&workload.task.kind())
+        });
         for engine in contestants {
             match Running::start(&site, engine, workload) {
                 Ok((mut running, first)) => {

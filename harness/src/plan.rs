@@ -5,7 +5,7 @@
 
 use crate::glob::{matches_any, matches_glob};
 use crate::record::{Arm, RunSettings};
-use crate::spec::{Contestant, Role, Workload};
+use crate::spec::{Contestant, PROFILES_IN_WORDS, Role, Workload};
 use crate::stats::splitmix;
 use anyhow::{Result, bail};
 use worker::TaskKind;
@@ -74,7 +74,15 @@ impl Plan {
                 turn_limit_ms: 300,
                 sample_limit_ms: 20_000,
             }),
-            other => bail!("unknown profile `{other}`; there are `quick` and `full`"),
+            // A run there takes milliseconds: more samples cost nothing.
+            "gpu" => Ok(RunSettings {
+                heats: 3,
+                rounds: 2,
+                samples: 7,
+                turn_limit_ms: 300,
+                sample_limit_ms: 20_000,
+            }),
+            other => bail!("unknown profile `{other}`; {PROFILES_IN_WORDS}"),
         }
     }
 
@@ -99,7 +107,8 @@ impl Plan {
             .collect();
         workloads.sort_by_key(|w| (group(w), w.threads));
         let asked = |e: &Contestant| match filters.engines.is_empty() {
-            true => e.profiles.is_empty() || e.profiles.iter().any(|p| p == profile),
+            true if e.profiles.is_empty() => profile != "gpu",
+            true => e.profiles.iter().any(|p| p == profile),
             false => matches_any(&filters.engines, &e.name),
         };
         let engines: Vec<Contestant> = engines
@@ -350,6 +359,10 @@ mod tests {
         assert_eq!(names("quick", &[]), ["a/one"]);
         assert_eq!(names("full", &[]), ["a/one", "b/slow"]);
         assert_eq!(names("quick", &["b/*"]), ["b/slow"]);
+        assert_eq!(names("gpu", &["a/*"]), ["a/one"], "where it is named");
+        let workloads = [Workload { profiles: vec!["gpu".into()], ..workloads[0].clone() }];
+        let nobody = Plan::new("gpu", &workloads, &engines, &Filters::default(), 1).unwrap_err();
+        assert!(nobody.to_string().contains("no engine is left"), "{nobody}");
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! The numeric operations of GPT-2 on the CPU, with weights in f32, bf16, int8 or int4.
+//! The numeric operations of GPT-2 on the CPU, with weights in f32, bf16, int8 or int4; and on NVIDIA
+//! GPUs, in the module `cuda`.
 //!
 //! One packed weight layout ([`Packed`]: panels of 32 columns, in any [`Precision`]) and tiles of
 //! rows times 32 columns carry prefill, decode, small batches and attention alike.
@@ -11,6 +12,8 @@
 
 mod buffer;
 pub mod cpu;
+#[cfg(feature = "cuda")]
+pub mod cuda;
 mod precision;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod prefetch;

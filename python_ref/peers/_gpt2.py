@@ -169,15 +169,16 @@ def room(model: GPT2LMHeadModel, words: Tokenizer, order: Order) -> None:
         fits(model, length + max(new, 1) - 1)
 
 
-def padded(prompts: list[list[int]]) -> dict[str, torch.Tensor]:
+def padded(prompts: list[list[int]], device: torch.device) -> dict[str, torch.Tensor]:
     """Return prompts as one batch, padded on the left, with the mask that hides the padding."""
     import torch  # noqa: PLC0415
 
     longest = max(map(len, prompts))
-    ids = torch.tensor([[0] * (longest - len(prompt)) + prompt for prompt in prompts])
+    ids = torch.tensor([[0] * (longest - len(prompt)) + prompt for prompt in prompts], device=device)
     if min(map(len, prompts)) == longest:
         return {"inputs": ids}
-    mask = torch.tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts])
+    shown = [[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts]
+    mask = torch.tensor(shown, device=device)
     return {"inputs": ids, "attention_mask": mask}
 
 
@@ -201,7 +202,7 @@ class ModelJob:
         return Receipt(units=len(self.ids), logits=self._host_logits())
 
     def _host_logits(self) -> Any:  # noqa: ANN401 - numpy, imported by torch alone
-        return None if self.logits is None else self.logits.float().contiguous().numpy()
+        return None if self.logits is None else self.logits.float().cpu().contiguous().numpy()
 
 
 class TextJob(ModelJob):

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     Forward = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 
 
-def compiled(model: GPT2LMHeadModel, cache: StaticCache) -> Forward:
+def compiled(model: GPT2LMHeadModel, cache: StaticCache, mode: str = "default") -> Forward:
     """Return one step as a function to be built at its first call."""
     import torch  # noqa: PLC0415
 
@@ -41,18 +41,17 @@ def compiled(model: GPT2LMHeadModel, cache: StaticCache) -> Forward:
 
     # What an earlier job built goes; one shape a job: a step built for any shape would be a slower one.
     torch.compiler.reset()
-    return torch.compile(step, fullgraph=True, dynamic=False)
+    return torch.compile(step, fullgraph=True, dynamic=False, mode=mode)
 
 
 def static_cache(model: GPT2LMHeadModel, batch: int, positions: int) -> StaticCache:
     """Return a cache of zeros with room for so many positions."""
-    import torch  # noqa: PLC0415
     from transformers import StaticCache  # noqa: PLC0415
 
     config = model.config
     cache = StaticCache(config=config, max_cache_len=positions)
     heads, width = config.n_head, config.n_embd // config.n_head
-    cache.early_initialization(batch, heads, width, torch.float32, torch.device("cpu"))
+    cache.early_initialization(batch, heads, width, model.dtype, model.device)
     return cache
 
 

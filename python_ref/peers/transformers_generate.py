@@ -44,7 +44,7 @@ class Laps:
 def greedy(model: GPT2LMHeadModel, ids: torch.Tensor, tokens: int, **more: Any) -> Any:  # noqa: ANN401
     """Return `generate`'s output with the logits of each step; no end-of-text, so min = max."""
     return model.generate(
-        ids,
+        ids.to(model.device),
         max_new_tokens=tokens,
         do_sample=False,
         return_dict_in_generate=True,
@@ -113,7 +113,7 @@ class Generate(_gpt2.TextJob):
     def run(self, given: Given, mark: Mark) -> None:
         """Encode, generate, decode."""
         prompts = [self.tokenizer.encode(text, add_special_tokens=False).ids for text in given]
-        batch = _gpt2.padded(prompts)
+        batch = _gpt2.padded(prompts, self.model.device)
         options = self._options | ({"streamer": Laps(mark)} if self._streams else {})
         out = self.model.generate(**batch, max_new_tokens=self.tokens, **options)
         new = out[:, batch["inputs"].shape[1] :].tolist()
@@ -139,7 +139,7 @@ class Serve(_gpt2.ModelJob):
         requests = zip(given, cycle(self._tokens), strict=False)
         while some := list(islice(requests, self._slots)):
             prompts = [self._tokenizer.encode(text, add_special_tokens=False).ids for text, _ in some]
-            batch = _gpt2.padded(prompts)
+            batch = _gpt2.padded(prompts, self._model.device)
             most = max(tokens for _, tokens in some)
             out = self._model.generate(**batch, max_new_tokens=most, do_sample=False)
             new = out[:, batch["inputs"].shape[1] :].tolist()

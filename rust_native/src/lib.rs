@@ -1,4 +1,4 @@
-//! GPT-2 and byte-level BPE from scratch, on the CPU, with no Python and no framework.
+//! GPT-2 and byte-level BPE from scratch, with no Python and no framework.
 //!
 //! What lives where:
 //! - [`config`]: the shape of a model, every field checked.
@@ -7,6 +7,7 @@
 //! - [`bpe`]: the tokenizer.
 //! - [`model`]: the forward pass; [`cache`]: keys and values; [`generate`]: texts, token by token
 //!   ([`sample`] draws, `beam` searches).
+//! - `cuda`: the same model on an NVIDIA GPU.
 //! - [`mod@evaluate`]: what a lower precision costs in answers.
 //! - [`scaling`]: what a decode step would take on more cores.
 //!
@@ -18,6 +19,8 @@ pub mod bpe;
 pub mod cache;
 pub mod checkpoint;
 pub mod config;
+#[cfg(feature = "cuda")]
+pub mod cuda;
 pub mod error;
 pub mod evaluate;
 pub mod generate;

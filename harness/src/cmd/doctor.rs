@@ -6,6 +6,7 @@ use anyhow::{Context, Result, ensure};
 use harness::machine;
 use harness::runner::{Site as _, Worker, output};
 use harness::stats::median;
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::Duration;
 use worker::{Order, Prepare, Reply, Task, Unit};
@@ -32,6 +33,7 @@ pub fn run() -> Result<ExitCode> {
     }
     println!("\nengines");
     let mut missing = 0;
+    let mut cuda: BTreeMap<String, String> = BTreeMap::new();
     for engine in house.engines() {
         let state = house.site.launch(&engine).and_then(|launch| {
             Worker::spawn(&launch, Duration::from_secs(120)).map_err(|fault| fault.to_string())
@@ -45,12 +47,22 @@ pub fn run() -> Result<ExitCode> {
                     .map(|(name, version)| format!("{name} {version}"))
                     .collect();
                 println!("  {:28} {}", engine.name, versions.join(", "));
+                // The engines that use CUDA's libraries know where they looked for them.
+                for (name, value) in &worker.identity.settings {
+                    if let Some(part) = name.strip_prefix("cuda ") {
+                        cuda.entry(part.to_string()).or_insert_with(|| value.clone());
+                    }
+                }
             }
             Err(reason) => {
                 missing += 1;
                 println!("  {:28} MISSING: {reason}", engine.name);
             }
         }
+    }
+    println!("\ncuda, for the profile gpu");
+    for (part, found) in &cuda {
+        println!("  {part:24} {found}");
     }
     println!("\nlimits");
     for threads in [1, 2] {

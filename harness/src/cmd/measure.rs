@@ -20,7 +20,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 pub struct Options {
     #[command(flatten)]
     pub common: Common,
-    /// `quick` or `full`.
+    /// `quick`, `full` or `gpu`.
     #[arg(long, default_value = "quick")]
     pub profile: String,
     /// Seed of the order of turns; drawn from the time if absent, and recorded.
@@ -136,7 +136,7 @@ pub fn record(
         writer: &mut writer,
         progress: &mut live,
         references: References::new(house.site.pins_hold()),
-        judge: Judge::new(&house.engines(), scratch.clone()),
+        judge: Judge::new(&house.engines(), &plan.profile, scratch.clone()),
         scratch,
         identities: BTreeMap::new(),
         barred: BTreeMap::new(),
@@ -218,6 +218,11 @@ fn watch_interrupts() -> Result<()> {
 }
 
 fn revision(root: &Path) -> (String, bool) {
+    // What `scripts/on-gpu --pack` bundled is no clone; it wrote down where it came from.
+    if let Ok(text) = std::fs::read_to_string(root.join("REVISION")) {
+        let mut words = text.split_whitespace().map(String::from);
+        return (words.next().unwrap_or_else(|| "no-git".into()), words.next().is_some());
+    }
     let revision =
         output(&["git", "rev-parse", "--short=10", "HEAD"], root).unwrap_or_else(|| "no-git".into());
     let changed = output(&["git", "status", "--porcelain", "--", ".", ":!results"], root).unwrap_or_default();

@@ -15,7 +15,7 @@ use worker::{Prepare, Task, TaskKind, write_ids};
 
 /// The f32 engines of an installation, and who of them is alive.
 pub struct Judge {
-    /// The reference for prefill first.
+    /// Those of the profile's own kind of machine first, the reference for prefill before others.
     candidates: Vec<Contestant>,
     scratch: PathBuf,
     live: BTreeMap<String, Worker>,
@@ -56,15 +56,19 @@ impl Unweighed {
 }
 
 impl Judge {
-    /// Chooses among `engines`; `scratch` is a folder for questions and answers.
-    pub fn new(engines: &[Contestant], scratch: PathBuf) -> Judge {
+    /// Chooses among `engines` for a run of `profile`: on a GPU, a batch that is quick to compute there would
+    /// take a processor minutes to weigh. `scratch` is a folder for questions and answers.
+    pub fn new(engines: &[Contestant], profile: &str, scratch: PathBuf) -> Judge {
         let mut candidates: Vec<Contestant> = engines
             .iter()
             .filter(|engine| engine.role == Role::Contestant && engine.precision == "f32")
             .filter(|engine| engine.tasks.contains(&TaskKind::Prefill))
             .cloned()
             .collect();
-        candidates.sort_by_key(|engine| !engine.reference_for.contains(&TaskKind::Prefill));
+        candidates.sort_by_key(|engine| {
+            let kind = engine.profiles.iter().any(|name| name == "gpu") == (profile == "gpu");
+            (!kind, !engine.reference_for.contains(&TaskKind::Prefill))
+        });
         Judge { candidates, scratch, live: BTreeMap::new(), weighed: BTreeMap::new() }
     }
 
@@ -195,10 +199,15 @@ mod tests {
         limit.role = Role::Limit;
         let mut decodes = engine("d/decodes", "f32");
         decodes.tasks = vec![TaskKind::Decode];
-        let engines = [engine("n/int8", "int8"), engine("n/f32", "f32"), limit, decodes, reference];
-        let judge = Judge::new(&engines, PathBuf::new());
-        let names: Vec<&str> = judge.candidates.iter().map(|engine| engine.name.as_str()).collect();
-        assert_eq!(names, ["p/reference", "n/f32"]);
+        let mut gpu = engine("g/f32", "f32");
+        gpu.profiles = vec!["gpu".into()];
+        let engines = [engine("n/int8", "int8"), gpu, engine("n/f32", "f32"), limit, decodes, reference];
+        let names = |profile: &str| -> Vec<String> {
+            let judge = Judge::new(&engines, profile, PathBuf::new());
+            judge.candidates.into_iter().map(|engine| engine.name).collect()
+        };
+        assert_eq!(names("full"), ["p/reference", "n/f32", "g/f32"]);
+        assert_eq!(names("gpu"), ["g/f32", "p/reference", "n/f32"]);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! An engine as its family's engine.toml declares it: how to start it and what it offers.
 
-use super::{Tolerance, Workload, precision, read_toml, toml_files};
+use super::{PROFILES, PROFILES_IN_WORDS, Tolerance, Workload, precision, read_toml, toml_files};
 use crate::glob::matches_any;
 use anyhow::{Result, bail, ensure};
 use serde::{Deserialize, Serialize};
@@ -41,7 +41,7 @@ pub struct Contestant {
     /// Tasks in which a run measures it twice (the A/A arm).
     #[serde(default)]
     pub aa_for: Vec<TaskKind>,
-    /// Profiles it takes part in where it is not named; empty: all.
+    /// Profiles it takes part in where it is not named; empty: all but `gpu`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub profiles: Vec<String>,
     /// Globs of the workloads it is asked for; empty: all of its tasks'.
@@ -121,8 +121,8 @@ pub fn load_engines(folder: &Path) -> Result<Vec<Family>> {
             ensure!(!engine.run.is_empty(), "{}: engine `{}`: `run` is empty", path.display(), engine.name);
             for profile in &engine.profiles {
                 ensure!(
-                    ["quick", "full"].contains(&profile.as_str()),
-                    "{}: engine `{}`: unknown profile `{profile}`; there are `quick` and `full`",
+                    PROFILES.contains(&profile.as_str()),
+                    "{}: engine `{}`: unknown profile `{profile}`; {PROFILES_IN_WORDS}",
                     path.display(),
                     engine.name
                 );

@@ -12,6 +12,12 @@ pub use input::{Input, TextKind};
 pub use precision::{TOLERANCES, Tolerance};
 pub use workload::{Expect, Workload, load_workloads};
 
+/// The profiles there are. `gpu` is asked of those that name it, the others of everybody who names none.
+pub const PROFILES: [&str; 3] = ["quick", "full", "gpu"];
+
+/// Them in a sentence.
+pub const PROFILES_IN_WORDS: &str = "there are `quick` and `full`, and `gpu` for machines with one";
+
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
 

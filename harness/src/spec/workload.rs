@@ -1,6 +1,6 @@
 //! A workload: what to do, naming no engine.
 
-use super::{Input, read_toml, toml_files};
+use super::{Input, PROFILES, PROFILES_IN_WORDS, read_toml, toml_files};
 use anyhow::{Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -88,12 +88,9 @@ impl Workload {
             "a name reads `story/variant` in letters, digits, - and _"
         );
         ensure!((1..=1024).contains(&self.threads), "`threads` must be 1 to 1024");
-        ensure!(!self.profiles.is_empty(), "`profiles` is empty; name `quick`, `full` or both");
+        ensure!(!self.profiles.is_empty(), "`profiles` is empty; name `quick`, `full`, `gpu` or several");
         for profile in &self.profiles {
-            ensure!(
-                ["quick", "full"].contains(&profile.as_str()),
-                "unknown profile `{profile}`; there are `quick` and `full`"
-            );
+            ensure!(PROFILES.contains(&profile.as_str()), "unknown profile `{profile}`; {PROFILES_IN_WORDS}");
         }
         let needs_texts = matches!(
             self.task.kind(),

@@ -4,6 +4,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::path::Path;
 
 use kernels::Isa;
 use rust_native::{Config, Error, Gpt2, KvPrecision, Options, Precision};
@@ -60,6 +61,39 @@ impl Weights {
             Ok(Cow::Borrowed(values))
         };
         Gpt2::from_tensors(&self.config, options, source).unwrap()
+    }
+
+    /// The same with every matrix rounded to bf16, as a model in bf16 keeps it; positions stay f32.
+    pub fn rounded(&self) -> Weights {
+        let mut rounded = Weights { config: self.config.clone(), tensors: self.tensors.clone() };
+        for (name, (shape, values)) in &mut rounded.tensors {
+            if shape.len() == 2 && name != "wpe.weight" {
+                values.iter_mut().for_each(|value| *value = bf16(*value));
+            }
+        }
+        rounded
+    }
+
+    /// Writes them as a model folder.
+    pub fn write(&self, dir: &Path) {
+        rust_native::init::write_model(dir, &self.config, 0).unwrap();
+        let (mut header, mut data) = (serde_json::Map::new(), Vec::new());
+        for (name, (shape, values)) in &self.tensors {
+            let begin = data.len();
+            data.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+            let entry = serde_json::json!({
+                "dtype": "F32", "shape": shape, "data_offsets": [begin, data.len()]
+            });
+            header.insert(format!("transformer.{name}"), entry);
+        }
+        let mut text = serde_json::Value::Object(header).to_string();
+        while !text.len().is_multiple_of(8) {
+            text.push(' ');
+        }
+        let mut file = (text.len() as u64).to_le_bytes().to_vec();
+        file.extend_from_slice(text.as_bytes());
+        file.extend_from_slice(&data);
+        std::fs::write(dir.join("model.safetensors"), file).unwrap();
     }
 
     fn get(&self, name: &str) -> Vec<f64> {
@@ -152,6 +186,12 @@ fn attention(qkv: &[Vec<f64>], heads: usize, scale: f64) -> Vec<Vec<f64>> {
         out
     };
     (0..qkv.len()).map(row).collect()
+}
+
+/// The nearest bf16, of two equally near ones the even.
+pub fn bf16(x: f32) -> f32 {
+    let bits = x.to_bits();
+    f32::from_bits((bits + 0x7fff + (bits >> 16 & 1)) & 0xffff_0000)
 }
 
 /// `len` tokens that differ by `stream`.

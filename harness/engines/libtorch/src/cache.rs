@@ -4,8 +4,9 @@
 //! longer tensor at every step by concatenation. Both hold B x H x T x D per layer; both go back to
 //! an earlier length without copying, which is how a decode run is repeated from the same context.
 
+use crate::place::Place;
 use anyhow::{Result, ensure};
-use tch::{Device, Kind, Tensor};
+use tch::Tensor;
 
 /// How the cache grows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,11 +53,11 @@ pub struct Mark {
 }
 
 impl Cache {
-    /// An empty cache.
-    pub fn new(kind: CacheKind, shape: CacheShape) -> Result<Cache> {
+    /// An empty cache at `place`.
+    pub fn new(kind: CacheKind, shape: CacheShape, place: Place) -> Result<Cache> {
         let positions = if kind == CacheKind::Static { shape.capacity } else { 0 };
         let size = [shape.batch, shape.heads, positions, shape.head_width];
-        let empty = || Tensor::f_zeros(size, (Kind::Float, Device::Cpu));
+        let empty = || Tensor::f_zeros(size, (place.kind, place.device));
         let layers = (0..shape.layers).map(|_| Ok(Layer { keys: empty()?, values: empty()? }));
         Ok(Cache { kind, capacity: shape.capacity, length: 0, layers: layers.collect::<Result<_>>()? })
     }

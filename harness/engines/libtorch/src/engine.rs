@@ -7,6 +7,7 @@ use crate::cache::CacheKind;
 use crate::generate::Generate;
 use crate::jobs::{Decode, Load, Prefill, Start};
 use crate::model::Model;
+use crate::place::Place;
 use crate::versions;
 use anyhow::{Context, Result, anyhow};
 use std::path::{Path, PathBuf};
@@ -17,6 +18,7 @@ use worker::{Engine, Identity, Job, Prepare, Stop, Task};
 /// The engine of one process.
 pub struct Libtorch {
     kind: CacheKind,
+    place: Place,
     model: Option<(PathBuf, Model)>,
     tokenizer: Option<(PathBuf, Tokenizer)>,
     /// Gradients stay off in this thread, the one that runs jobs.
@@ -24,15 +26,15 @@ pub struct Libtorch {
 }
 
 impl Libtorch {
-    /// An engine whose KV cache grows as `kind` says.
-    pub fn new(kind: CacheKind) -> Libtorch {
-        Libtorch { kind, model: None, tokenizer: None, _no_grad: tch::no_grad_guard() }
+    /// An engine at `place` whose KV cache grows as `kind` says.
+    pub fn new(kind: CacheKind, place: Place) -> Libtorch {
+        Libtorch { kind, place, model: None, tokenizer: None, _no_grad: tch::no_grad_guard() }
     }
 
     fn load_model(&mut self, folder: &Path) -> Result<()> {
         if self.model.as_ref().is_none_or(|(path, _)| path != folder) {
             self.model = None;
-            self.model = Some((folder.to_path_buf(), Model::load(folder)?));
+            self.model = Some((folder.to_path_buf(), Model::load(folder, self.place)?));
         }
         Ok(())
     }
@@ -55,29 +57,32 @@ impl Libtorch {
 
 impl Engine for Libtorch {
     fn identity(&self) -> Identity {
-        let (name, cache) = match self.kind {
-            CacheKind::Static => ("libtorch/cpu-f32", "static"),
-            CacheKind::Grown => ("libtorch/cpu-f32-cat", "grown by cat"),
+        let (ending, cache) = match self.kind {
+            CacheKind::Static => ("", "static"),
+            CacheKind::Grown => ("-cat", "grown by cat"),
         };
+        let precision = self.place.precision();
         let settings = [
             ("attention", "scaled_dot_product_attention".to_string()),
             ("cache", cache.to_string()),
+            ("device", self.place.words()),
             ("gradients", "no_grad; tch exposes no inference mode".to_string()),
             ("mkl", tch::utils::has_mkl().to_string()),
             ("onednn", tch::utils::has_mkldnn().to_string()),
             ("openmp", tch::utils::has_openmp().to_string()),
         ];
         Identity {
-            engine: name.into(),
+            engine: format!("libtorch/{}{ending}", self.place.name()),
             language: "rust".into(),
-            precision: "f32".into(),
+            precision: precision.into(),
             versions: versions::all(),
             settings: settings.map(|(name, value)| (name.to_string(), value)).into(),
         }
     }
 
     fn prepare(&mut self, order: &Prepare) -> Result<Box<dyn Job + '_>, Stop> {
-        let kind = self.kind;
+        let (kind, place) = (self.kind, self.place);
+        place.check()?;
         tch::set_num_threads(order.threads.max(1) as i32);
         match order.task {
             Task::Prefill { tokens, batch } => {
@@ -113,12 +118,12 @@ impl Engine for Libtorch {
             }
             Task::Load => {
                 self.model = None;
-                Ok(Box::new(Load::new(order.files.model()?)))
+                Ok(Box::new(Load::new(order.files.model()?, place)))
             }
             Task::Start { tokens } => {
                 self.model = None;
                 let ids = order.prompts(1, tokens)?;
-                Ok(Box::new(Start::new(order.files.model()?, kind, ids)))
+                Ok(Box::new(Start::new(order.files.model()?, place, kind, ids)))
             }
             _ => Err(Stop::refused(format!("a model, not a tokenizer: no {}", order.task.kind()), "")),
         }

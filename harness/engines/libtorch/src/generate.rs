@@ -57,7 +57,7 @@ impl Job for Generate<'_> {
     fn run(&mut self, laps: &mut Laps) -> Result<()> {
         let encoding =
             self.tokenizer.encode_fast(self.prompt.as_str(), false).map_err(|error| anyhow!(error))?;
-        let mut input = ids_tensor(encoding.get_ids(), 1)?;
+        let mut input = ids_tensor(encoding.get_ids(), 1)?.f_to_device(self.model.place().device)?;
         // The last token is never fed.
         let capacity = (encoding.len() + self.tokens.max(1) - 1) as i64;
         let mut cache = self.cache.map(|kind| self.model.cache(kind, 1, capacity)).transpose()?;

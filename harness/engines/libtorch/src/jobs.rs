@@ -2,6 +2,7 @@
 
 use crate::cache::{Cache, CacheKind, Mark};
 use crate::model::{Model, greedy, host_ids, host_logits, ids_tensor};
+use crate::place::Place;
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
 use tch::Tensor;
@@ -115,13 +116,14 @@ impl Job for Decode<'_> {
 /// Weights from their file to a model ready for its first token.
 pub struct Load {
     folder: PathBuf,
+    place: Place,
     model: Option<Model>,
 }
 
 impl Load {
-    /// Of the model in `folder`.
-    pub fn new(folder: &Path) -> Load {
-        Load { folder: folder.to_path_buf(), model: None }
+    /// Of the model in `folder`, to `place`.
+    pub fn new(folder: &Path, place: Place) -> Load {
+        Load { folder: folder.to_path_buf(), place, model: None }
     }
 }
 
@@ -132,7 +134,7 @@ impl Job for Load {
     }
 
     fn run(&mut self, _laps: &mut Laps) -> Result<()> {
-        self.model = Some(Model::load(&self.folder)?);
+        self.model = Some(Model::load(&self.folder, self.place)?);
         Ok(())
     }
 
@@ -145,6 +147,7 @@ impl Job for Load {
 /// From nothing to the first token of a prompt.
 pub struct Start {
     folder: PathBuf,
+    place: Place,
     kind: CacheKind,
     prompt: Vec<u32>,
     model: Option<Model>,
@@ -153,9 +156,10 @@ pub struct Start {
 }
 
 impl Start {
-    /// Of the model in `folder`; `prompt` is one sequence.
-    pub fn new(folder: &Path, kind: CacheKind, prompt: Vec<u32>) -> Start {
-        Start { folder: folder.to_path_buf(), kind, prompt, model: None, ids: Vec::new(), logits: None }
+    /// Of the model in `folder`, to `place`; `prompt` is one sequence.
+    pub fn new(folder: &Path, place: Place, kind: CacheKind, prompt: Vec<u32>) -> Start {
+        let (folder, ids) = (folder.to_path_buf(), Vec::new());
+        Start { folder, place, kind, prompt, model: None, ids, logits: None }
     }
 }
 
@@ -166,7 +170,7 @@ impl Job for Start {
     }
 
     fn run(&mut self, laps: &mut Laps) -> Result<()> {
-        let model = Model::load(&self.folder)?;
+        let model = Model::load(&self.folder, self.place)?;
         let mut cache = model.cache(self.kind, 1, self.prompt.len() as i64)?;
         let logits = model.forward(&ids_tensor(&self.prompt, 1)?, &mut cache)?;
         self.ids = host_ids(&greedy(&logits)?)?;

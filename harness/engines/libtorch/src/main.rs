@@ -10,6 +10,7 @@ mod engine;
 mod generate;
 mod jobs;
 mod model;
+mod place;
 mod sampling;
 #[cfg(test)]
 mod tests;
@@ -17,16 +18,20 @@ mod versions;
 mod weights;
 
 use cache::CacheKind;
+use place::Place;
 
 fn main() -> anyhow::Result<()> {
     let variant = std::env::args().nth(1).unwrap_or_default();
-    let kind = match variant.as_str() {
-        "cpu-f32" => CacheKind::Static,
-        "cpu-f32-cat" => CacheKind::Grown,
-        unknown => {
-            eprintln!("engine-libtorch: no variant `{unknown}`; there are: cpu-f32, cpu-f32-cat");
-            std::process::exit(2);
-        }
+    let (name, kind) = match variant.strip_suffix("-cat") {
+        Some(name) => (name, CacheKind::Grown),
+        None => (variant.as_str(), CacheKind::Static),
     };
-    worker::serve(&mut engine::Libtorch::new(kind))
+    let place = Place::parse(name).filter(|place| kind == CacheKind::Static || *place == Place::CPU);
+    let Some(place) = place else {
+        eprintln!(
+            "engine-libtorch: no variant `{variant}`; there are: cpu-f32, cpu-f32-cat, cuda-f32, cuda-bf16"
+        );
+        std::process::exit(2);
+    };
+    worker::serve(&mut engine::Libtorch::new(kind, place))
 }

@@ -6,14 +6,16 @@
 //! never a panic.
 
 use crate::cache::{Cache, CacheKind, CacheShape};
+use crate::place::Place;
 use crate::weights::{Config, Weights};
 use anyhow::{Context, Result, ensure};
 use std::path::Path;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 /// The weights, ready to compute with.
 pub struct Model {
     config: Config,
+    place: Place,
     tokens: Tensor,
     positions: Tensor,
     blocks: Vec<Block>,
@@ -45,14 +47,16 @@ struct Norm {
 }
 
 impl Model {
-    /// Loads a Hugging Face GPT-2 folder.
-    pub fn load(folder: &Path) -> Result<Model> {
+    /// Loads a Hugging Face GPT-2 folder; it is where `place` says when this returns.
+    pub fn load(folder: &Path, place: Place) -> Result<Model> {
         let config = Config::read(folder)?;
-        let mut weights = Weights::read(folder)?;
-        Model::build(config, &mut weights).with_context(|| format!("the model in {}", folder.display()))
+        let mut weights = Weights::read(folder, place)?;
+        place.wait();
+        Model::build(config, place, &mut weights)
+            .with_context(|| format!("the model in {}", folder.display()))
     }
 
-    fn build(config: Config, weights: &mut Weights) -> Result<Model> {
+    fn build(config: Config, place: Place, weights: &mut Weights) -> Result<Model> {
         let (width, inner, vocabulary) = (config.n_embd, config.inner(), config.vocab_size);
         let epsilon = config.layer_norm_epsilon;
         let tokens = weights.take("wte.weight", &[vocabulary, width])?;
@@ -74,12 +78,17 @@ impl Model {
             });
         }
         let last_norm = Norm::take(weights, "ln_f", width, epsilon)?;
-        Ok(Model { config, tokens, positions, blocks, last_norm, head })
+        Ok(Model { config, place, tokens, positions, blocks, last_norm, head })
     }
 
     /// The configuration.
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// Where it is.
+    pub fn place(&self) -> Place {
+        self.place
     }
 
     /// An empty cache for `batch` sequences of at most `capacity` positions.
@@ -88,7 +97,7 @@ impl Model {
         ensure!(capacity <= n_positions, "{capacity} positions; the model knows {n_positions}");
         let head_width = n_embd / n_head;
         let layers = n_layer as usize;
-        Cache::new(kind, CacheShape { layers, batch, heads: n_head, capacity, head_width })
+        Cache::new(kind, CacheShape { layers, batch, heads: n_head, capacity, head_width }, self.place)
     }
 
     /// Runs `ids` (B x T, i64) behind the positions in `cache` and adds theirs to it.
@@ -115,6 +124,7 @@ impl Model {
         mut remember: impl FnMut(usize, &Tensor, &Tensor) -> Result<(Tensor, Tensor)>,
     ) -> Result<Tensor> {
         let (batch, steps) = ids.size2()?;
+        let ids = &ids.f_to_device(self.place.device)?;
         let known = self.config.n_positions;
         ensure!(past + steps <= known, "{} positions; the model knows {known}", past + steps);
         let width = self.config.n_embd;
@@ -207,11 +217,11 @@ pub fn greedy(logits: &Tensor) -> Result<Tensor> {
 
 /// Ids in host memory.
 pub fn host_ids(ids: &Tensor) -> Result<Vec<u32>> {
-    let wide: Vec<i64> = Vec::try_from(ids.f_flatten(0, -1)?)?;
+    let wide: Vec<i64> = Vec::try_from(ids.f_to_device(Device::Cpu)?.f_flatten(0, -1)?)?;
     Ok(wide.into_iter().map(|id| id as u32).collect())
 }
 
 /// Logits in host memory, row after row.
 pub fn host_logits(logits: &Tensor) -> Result<Vec<f32>> {
-    Ok(Vec::try_from(logits.f_to_kind(Kind::Float)?.f_flatten(0, -1)?)?)
+    Ok(Vec::try_from(logits.f_to_device(Device::Cpu)?.f_to_kind(Kind::Float)?.f_flatten(0, -1)?)?)
 }

@@ -3,6 +3,7 @@
 
 use crate::cache::CacheKind;
 use crate::engine::Libtorch;
+use crate::place::Place;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use tch::{Device, Kind, Tensor};
@@ -101,7 +102,7 @@ impl Bench {
 
     fn replies(&self, kind: CacheKind, orders: &str) -> Vec<Reply> {
         let mut out = Vec::new();
-        serve_on(&mut Libtorch::new(kind), orders.as_bytes(), &mut out, monotonic_ns()).unwrap();
+        serve_on(&mut Libtorch::new(kind, Place::CPU), orders.as_bytes(), &mut out, monotonic_ns()).unwrap();
         let text = String::from_utf8(out).unwrap();
         text.lines().skip(1).map(|line| serde_json::from_str(line).unwrap()).collect()
     }

@@ -4,6 +4,7 @@
 //! never holds a second copy of the checkpoint on the heap. Validation of the file's layout is the
 //! crate safetensors'; shapes are checked here, against the configuration.
 
+use crate::place::Place;
 use anyhow::{Context, Result, bail, ensure};
 use memmap2::Mmap;
 use safetensors::{Dtype, SafeTensors};
@@ -105,11 +106,13 @@ pub struct Weights {
 }
 
 impl Weights {
-    /// Reads every tensor of `folder`'s checkpoint, one file or sharded; attention masks are left out.
-    pub fn read(folder: &Path) -> Result<Weights> {
+    /// Reads every tensor of `folder`'s checkpoint, one file or sharded, to where and to what `place` says;
+    /// attention masks are left out.
+    pub fn read(folder: &Path, place: Place) -> Result<Weights> {
         let mut tensors = BTreeMap::new();
         for path in files(folder)? {
-            read_file(&path, &mut tensors).with_context(|| format!("cannot load {}", path.display()))?;
+            read_file(&path, place, &mut tensors)
+                .with_context(|| format!("cannot load {}", path.display()))?;
         }
         Ok(Weights { tensors })
     }
@@ -138,7 +141,7 @@ fn files(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(names.into_iter().map(|name| folder.join(name)).collect())
 }
 
-fn read_file(path: &Path, tensors: &mut BTreeMap<String, Tensor>) -> Result<()> {
+fn read_file(path: &Path, place: Place, tensors: &mut BTreeMap<String, Tensor>) -> Result<()> {
     let file = File::open(path)?;
     // SAFETY: the mapping is read-only and dropped before this function returns; that nobody
     // truncates a checkpoint while it is loaded is the caller's promise, as with every mapped file.
@@ -157,7 +160,7 @@ fn read_file(path: &Path, tensors: &mut BTreeMap<String, Tensor>) -> Result<()> 
         };
         let shape: Vec<i64> = view.shape().iter().map(|&size| size as i64).collect();
         let tensor = Tensor::f_from_data_size(view.data(), &shape, kind)?;
-        tensors.insert(name.to_string(), tensor.f_to_kind(Kind::Float)?);
+        tensors.insert(name.to_string(), tensor.f_to_kind(place.kind)?.f_to_device(place.device)?);
     }
     Ok(())
 }

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod bpe;
+mod cuda;
 mod generate;
 mod jobs;
 mod model;
@@ -21,7 +22,8 @@ fn main() -> anyhow::Result<()> {
     let variant = std::env::args().nth(1).unwrap_or_default();
     let Some(mut engine) = engine(&variant) else {
         eprintln!(
-            "engine-native: no variant `{variant}`; there are: cpu-f32, cpu-bf16, cpu-int8, cpu-int4, bpe"
+            "engine-native: no variant `{variant}`; there are: cpu-f32, cpu-bf16, cpu-int8, cpu-int4, {}, bpe",
+            cuda::VARIANTS.map(|(name, ..)| name).join(", ")
         );
         std::process::exit(2);
     };
@@ -31,6 +33,10 @@ fn main() -> anyhow::Result<()> {
 fn engine(variant: &str) -> Option<Box<dyn Engine>> {
     match variant {
         "bpe" => Some(Box::<bpe::Bpe>::default()),
+        gpu if gpu.starts_with("cuda-") => {
+            let variable = |name: &str| std::env::var_os(name).map(Into::into);
+            Some(Box::new(cuda::Cuda::parse(gpu, variable)?))
+        }
         _ => Some(Box::new(model::Cpu::parse(variant)?)),
     }
 }

@@ -129,7 +129,7 @@ pub fn fits(model: &Gpt2, positions: usize) -> Result<(), Stop> {
 }
 
 /// The ids of the order: `batch` sequences of `tokens` ids.
-fn prompts(order: &Prepare, batch: usize, tokens: usize) -> Result<Vec<Vec<u32>>> {
+pub fn prompts(order: &Prepare, batch: usize, tokens: usize) -> Result<Vec<Vec<u32>>> {
     Ok(order.prompts(batch, tokens)?.chunks_exact(tokens).map(<[u32]>::to_vec).collect())
 }
 

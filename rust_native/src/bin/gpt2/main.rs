@@ -13,6 +13,8 @@ mod fetch;
 mod generate;
 mod init;
 mod input;
+#[cfg(feature = "cuda")]
+mod kernels;
 mod model;
 mod progress;
 mod scaling;
@@ -42,6 +44,8 @@ enum Verb {
     Init(init::Init),
     Vocabulary(vocabulary::Vocabulary),
     Train(train::Train),
+    #[cfg(feature = "cuda")]
+    Kernels(kernels::Kernels),
     #[cfg(feature = "fetch")]
     Fetch(fetch::Fetch),
 }
@@ -56,6 +60,8 @@ fn main() -> ExitCode {
         Verb::Init(verb) => verb.run(),
         Verb::Vocabulary(verb) => verb.run(),
         Verb::Train(verb) => verb.run(),
+        #[cfg(feature = "cuda")]
+        Verb::Kernels(verb) => verb.run(),
         #[cfg(feature = "fetch")]
         Verb::Fetch(verb) => verb.run(),
     };

@@ -1,0 +1,173 @@
+//! `native/cuda-*`: the model on an NVIDIA GPU, and what it says where there is none.
+//!
+//! The driver and NVRTC are looked for when the process begins, so that the identity tells what was found;
+//! without them every order is refused with the reason, and nothing else is done.
+
+mod jobs;
+#[cfg(test)]
+mod tests;
+
+use crate::model::prompts;
+use anyhow::{Context, Result};
+use kernels::cuda::{CubinCache, CudaError, Device, Launching, Libraries, Library, Nvrtc, Search};
+use rust_native::cuda::{CudaGpt2, CudaGpt2Error, Weights};
+use rust_native::{Checkpoint, Tokenizer};
+use std::path::{Path, PathBuf};
+use worker::{Engine, Identity, Job, Prepare, Stop, Task};
+
+/// The variants: number format, and how kernels reach the device.
+pub const VARIANTS: [(&str, Weights, Launching); 4] = [
+    ("cuda-f32", Weights::F32, Launching::Eager),
+    ("cuda-bf16", Weights::Bf16, Launching::Eager),
+    ("cuda-bf16-graph", Weights::Bf16, Launching::Graph),
+    ("cuda-bf16-pdl", Weights::Bf16, Launching::Programmatic),
+];
+
+/// The engine of one process.
+pub struct Cuda {
+    name: &'static str,
+    how: How,
+    model: Option<(PathBuf, CudaGpt2<Device>)>,
+    tokenizer: Option<(PathBuf, Tokenizer)>,
+}
+
+/// Everything a model is loaded with.
+#[derive(Clone)]
+pub struct How {
+    weights: Weights,
+    launching: Launching,
+    search: Search,
+    libraries: Libraries,
+    cache: CubinCache,
+}
+
+impl How {
+    /// The first GPU with all kernels.
+    fn device(&self) -> Result<Device, CudaError> {
+        // The driver first: without it nobody needs a compiler.
+        let mut device = Device::open(&self.libraries, 0, self.launching)?;
+        device.load_kernels(Nvrtc::new(&self.libraries)?, &self.cache)?;
+        Ok(device)
+    }
+
+    /// Loads `folder` onto the first GPU.
+    pub fn load(&self, folder: &Path) -> Result<CudaGpt2<Device>, Stop> {
+        let device = self.device().map_err(stop)?;
+        let processors = device.processors().map_err(stop)?;
+        let checkpoint = Checkpoint::open(folder).map_err(anyhow::Error::from)?;
+        CudaGpt2::load(&checkpoint, self.weights, processors, device).map_err(stop)
+    }
+}
+
+/// What this machine cannot do is a refusal, what went wrong a failure.
+pub fn stop(error: impl Into<CudaGpt2Error>) -> Stop {
+    match error.into() {
+        CudaGpt2Error::Device(error) if error.is_absence() => Stop::refused(error.to_string(), ""),
+        CudaGpt2Error::Plan(error) => Stop::refused(error.to_string(), "ask native/cpu-f32 for this model"),
+        error => Stop::Failed(error.into()),
+    }
+}
+
+impl Cuda {
+    /// A variant by name, with the libraries that `variable` (of the environment) leads to:
+    /// ASSAY_CUDA_LIB names a folder of CUDA's libraries, CUDA_HOME a toolkit, ASSAY_SITE_PACKAGES the
+    /// Python side, whose wheels bring NVRTC; COMPILED_KERNELS is where compiled kernels are kept.
+    pub fn parse(variant: &str, variable: impl Fn(&str) -> Option<PathBuf>) -> Option<Cuda> {
+        let &(name, weights, launching) = VARIANTS.iter().find(|(name, ..)| *name == variant)?;
+        let [named, home, packages] = ["ASSAY_CUDA_LIB", "CUDA_HOME", "ASSAY_SITE_PACKAGES"].map(&variable);
+        let search = Search::usual(named.as_deref(), home.as_deref(), packages);
+        let libraries = Libraries::open(&search, &[Library::Driver, Library::Nvrtc]);
+        let cache = variable("COMPILED_KERNELS").map_or_else(CubinCache::none, CubinCache::at);
+        let how = How { weights, launching, search, libraries, cache };
+        Some(Cuda { name, how, model: None, tokenizer: None })
+    }
+
+    fn model(&mut self, order: &Prepare) -> Result<&mut CudaGpt2<Device>, Stop> {
+        let folder = order.files.model()?;
+        if self.model.as_ref().is_none_or(|(path, _)| path != folder) {
+            self.model = None;
+            self.model = Some((folder.to_path_buf(), self.how.load(folder)?));
+        }
+        let (_, model) = self.model.as_mut().context("a model was just loaded")?;
+        Ok(model)
+    }
+
+    fn load_tokenizer(&mut self, order: &Prepare) -> Result<()> {
+        let folder = order.files.vocabulary()?;
+        if self.tokenizer.as_ref().is_none_or(|(path, _)| path != folder) {
+            self.tokenizer = Some((folder.to_path_buf(), Tokenizer::from_dir(folder)?));
+        }
+        Ok(())
+    }
+}
+
+impl Engine for Cuda {
+    fn identity(&self) -> Identity {
+        let found = |library| match self.how.libraries.place(library) {
+            Ok(place) => place.display().to_string(),
+            Err(error) => format!("missing: {error}"),
+        };
+        let mut versions = vec![("rust_native".to_string(), env!("CARGO_PKG_VERSION").to_string())];
+        if let Ok(nvrtc) = Nvrtc::new(&self.how.libraries) {
+            let (major, minor) = nvrtc.version();
+            versions.push(("nvrtc".into(), format!("{major}.{minor}")));
+        }
+        let device = Device::describe(&self.how.libraries, 0);
+        let launching = match self.how.launching {
+            Launching::Eager => "one call a kernel",
+            Launching::Graph => "one graph a step",
+            Launching::Programmatic => "one graph a step, kernels begin early",
+        };
+        let settings = [
+            ("cache", "preallocated".to_string()),
+            ("launches", launching.to_string()),
+            ("cuda driver", found(Library::Driver)),
+            ("cuda nvrtc", found(Library::Nvrtc)),
+            ("cuda device", device.unwrap_or_else(|error| format!("missing: {error}"))),
+            ("cuda cublas", self.how.search.place(Library::Cublas)),
+            ("cuda cublaslt", self.how.search.place(Library::CublasLt)),
+        ];
+        Identity {
+            engine: format!("native/{}", self.name),
+            language: "rust".into(),
+            precision: self.how.weights.name().into(),
+            versions: versions.into_iter().collect(),
+            settings: settings.map(|(name, value)| (name.to_string(), value)).into(),
+        }
+    }
+
+    fn prepare(&mut self, order: &Prepare) -> Result<Box<dyn Job + '_>, Stop> {
+        match order.task {
+            Task::Prefill { tokens, batch } => {
+                let model = self.model(order)?;
+                Stop::beyond(tokens, model.config().n_positions)?;
+                Ok(Box::new(jobs::Prefill::new(model, prompts(order, batch, tokens)?)?))
+            }
+            Task::Decode { context, tokens, batch } => {
+                let model = self.model(order)?;
+                Stop::beyond(context + tokens, model.config().n_positions)?;
+                Ok(Box::new(jobs::Decode::new(model, prompts(order, batch, context)?, tokens)?))
+            }
+            Task::Generate { .. } => {
+                self.load_tokenizer(order)?;
+                self.model(order)?;
+                let (_, model) = self.model.as_mut().context("a model was just loaded")?;
+                let (_, tokenizer) = self.tokenizer.as_ref().context("a tokenizer was just loaded")?;
+                Ok(Box::new(jobs::Generate::new(model, tokenizer, order)?))
+            }
+            Task::Load => {
+                self.model = None;
+                // Found out now, a missing GPU is a refusal; inside the run it would be a failure.
+                drop(self.how.device().map_err(stop)?);
+                Ok(Box::new(jobs::Load::new(order.files.model()?, self.how.clone())))
+            }
+            Task::Start { tokens } => {
+                self.model = None;
+                Device::describe(&self.how.libraries, 0).map_err(stop)?;
+                let prompt = prompts(order, 1, tokens)?.swap_remove(0);
+                Ok(Box::new(jobs::Start::new(order.files.model()?, self.how.clone(), prompt)))
+            }
+            _ => Err(Stop::refused(format!("no {} on a GPU", order.task.kind()), "ask native/cpu-f32")),
+        }
+    }
+}

@@ -1,0 +1,92 @@
+// The kernels themselves, each under its name: operation, weights, rows. Their grids, blocks, shared memory
+// and arguments are in plan/build.rs.
+
+#ifdef EMULATION
+#define KERNEL(threads) extern "C" void
+#else
+// At least two blocks a multiprocessor keep enough loads under way; the compiler has 128 registers a
+// thread then.
+#define KERNEL(threads) extern "C" __global__ void __launch_bounds__(threads, 2)
+#endif
+
+#define FEW_ROWS(W, R)                                                                                        \
+    KERNEL(256) norm_qkv_##W##_r##R(const float *residual, const float *gain, const float *norm_bias,         \
+                                    const W##_t *weights, const float *bias, const int *position,             \
+                                    float *query, W##_t *keys, W##_t *values, int batch, int width,           \
+                                    int heads, int context, float epsilon, float scale) {                     \
+        norm_qkv<W##_t, R>(residual, gain, norm_bias, weights, bias, position, query, keys, values, batch,    \
+                           width, heads, context, epsilon, scale);                                            \
+    }                                                                                                         \
+    KERNEL(256) project_##W##_r##R(const float *partial, const float *stats, const W##_t *weights,            \
+                                   const float *bias, float *residual, int batch, int width, int heads,       \
+                                   int splits, int parts) {                                                   \
+        project<W##_t, R>(partial, stats, weights, bias, residual, batch, width, heads, splits, parts);       \
+    }                                                                                                         \
+    KERNEL(256) norm_expand_##W##_r##R(const float *residual, const float *gain, const float *norm_bias,      \
+                                       const W##_t *weights, const float *bias, float *hidden, int batch,     \
+                                       int width, int inner, float epsilon) {                                 \
+        norm_expand<W##_t, R>(residual, gain, norm_bias, weights, bias, hidden, batch, width, inner,          \
+                              epsilon);                                                                       \
+    }                                                                                                         \
+    KERNEL(256) contract_##W##_r##R(const float *hidden, const W##_t *weights, const float *bias,             \
+                                    float *residual, int batch, int inner, int width, int parts) {            \
+        contract<W##_t, R>(hidden, weights, bias, residual, batch, inner, width, parts);                      \
+    }                                                                                                         \
+    KERNEL(256) norm_head_##W##_r##R(const float *residual, const float *gain, const float *norm_bias,        \
+                                     const W##_t *weights, float *logits, unsigned long long *best,           \
+                                     unsigned *finished, int *token, int *position, int *output, int batch,   \
+                                     int width, int vocabulary, int context, int length, int choose,          \
+                                     float epsilon) {                                                         \
+        norm_head<W##_t, R>(residual, gain, norm_bias, weights, logits, best, finished, token, position,      \
+                            output, batch, width, vocabulary, context, length, choose, epsilon);              \
+    }
+
+#define BOTH_WEIGHTS(W)                                                                                       \
+    FEW_ROWS(W, 1)                                                                                            \
+    FEW_ROWS(W, 2)                                                                                            \
+    FEW_ROWS(W, 4)                                                                                            \
+    FEW_ROWS(W, 8)                                                                                            \
+    KERNEL(128) embed_##W(const int *tokens, const int *position, const W##_t *token_table,                   \
+                          const float *position_table, float *residual, int length, int width) {              \
+        embed(tokens, position, token_table, position_table, residual, length, width);                        \
+    }                                                                                                         \
+    KERNEL(128) attend_##W(const float *query, const W##_t *keys, const W##_t *values, const int *position,   \
+                           float *partial, float *stats, int heads, int head_width, int context) {            \
+        attend(query, keys, values, position, partial, stats, heads, head_width, context);                    \
+    }                                                                                                         \
+    KERNEL(256) matmul_qkv_##W(const float *x, const W##_t *weights, const float *bias, const int *position,  \
+                               float *query, W##_t *keys, W##_t *values, int rows, int length, int width,     \
+                               int heads, int context, float scale) {                                         \
+        matmul_qkv(x, weights, bias, position, query, keys, values, rows, length, width, heads, context,      \
+                   scale);                                                                                    \
+    }                                                                                                         \
+    KERNEL(256) matmul_gelu_##W(const float *x, const W##_t *weights, const float *bias, float *y, int rows,  \
+                                int inputs, int outputs) {                                                    \
+        matmul_gelu(x, weights, bias, y, rows, inputs, outputs);                                              \
+    }                                                                                                         \
+    KERNEL(256) matmul_residual_##W(const float *x, const W##_t *weights, const float *bias, float *y,        \
+                                    int rows, int inputs, int outputs) {                                      \
+        matmul_residual(x, weights, bias, y, rows, inputs, outputs);                                          \
+    }                                                                                                         \
+    KERNEL(128) attend_tiles_##W(const float *query, const W##_t *keys, const W##_t *values,                  \
+                                 const int *position, float *attended, int length, int heads,                 \
+                                 int head_width, int context) {                                               \
+        attend_tiles(query, keys, values, position, attended, length, heads, head_width, context);            \
+    }
+
+typedef float f32_t;
+typedef bf16 bf16_t;
+BOTH_WEIGHTS(f32)
+BOTH_WEIGHTS(bf16)
+
+KERNEL(128) layer_norm(const float *residual, const float *gain, const float *bias, float *normed, int width,
+                        float epsilon) {
+    norm_row(residual, gain, bias, normed, width, epsilon);
+}
+
+KERNEL(256) sample(const float *logits, const unsigned long long *seed, int *drawn, int *token, int *position,
+                   int *output, int vocabulary, int context, int length, int first, int top_k,
+                   float temperature, float top_p) {
+    sample_row(logits, seed, drawn, token, position, output, vocabulary, context, length, first, top_k,
+               temperature, top_p);
+}

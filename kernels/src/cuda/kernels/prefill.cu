@@ -1,0 +1,232 @@
+// Prompts: many rows at once, so products are worth tiles in shared memory.
+//
+// These are the plain versions, every product f32 whatever the weights are kept in. They are the oracle of
+// whatever is faster, and what runs where cuBLAS is not.
+
+// y = (x - mean) / sqrt(var + epsilon) gain + bias, row by row. grid (rows), 128 threads.
+// Shared memory: two sums a warp.
+__device__ inline void norm_row(const float *residual, const float *gain, const float *bias, float *normed,
+                                int width, float epsilon) {
+    SHARED_MEMORY(shared);
+    float *sums = (float *)shared;
+    const int warps = blockDim.x / 32, warp = threadIdx.x / 32;
+    wait_for_predecessor();
+    let_successor_start();
+    const float *x = residual + (long long)blockIdx.x * width;
+    float *y = normed + (long long)blockIdx.x * width;
+    float sum = 0.0f;
+    for (int c = threadIdx.x; c < width; c += blockDim.x) sum += x[c];
+    sum = warp_sum(sum);
+    if (threadIdx.x % 32 == 0) sums[warp] = sum;
+    __syncthreads();
+    float mean = 0.0f;
+    for (int w = 0; w < warps; w++) mean += sums[w];
+    mean /= width;
+    float squares = 0.0f;
+    for (int c = threadIdx.x; c < width; c += blockDim.x) squares += (x[c] - mean) * (x[c] - mean);
+    squares = warp_sum(squares);
+    if (threadIdx.x % 32 == 0) sums[warps + warp] = squares;
+    __syncthreads();
+    float variance = 0.0f;
+    for (int w = 0; w < warps; w++) variance += sums[warps + w];
+    const float scale = 1.0f / sqrtf(variance / width + epsilon);
+    for (int c = threadIdx.x; c < width; c += blockDim.x) y[c] = (x[c] - mean) * scale * gain[c] + bias[c];
+}
+
+#define TILE 64
+#define TILE_DEPTH 16
+#define TILE_PITCH (TILE + 4)
+
+// Y[r][o] = X[r] . W[o], handed to `end` one by one. X [rows][K] f32, W [N][K].
+// grid (N / 64, rows / 64), 256 threads: a block makes a tile of 64 x 64, a thread 4 x 4 of it, from
+// 16 inputs at a time. Both sides lie in shared memory by input, so that a thread's 4 are one load.
+template <class W, class End>
+__device__ inline void matmul(const float *x, const W *weights, int rows, int inputs, int outputs,
+                              const End &end) {
+    SHARED_MEMORY(shared);
+    float *a = (float *)shared, *b = a + TILE_DEPTH * TILE_PITCH;
+    constexpr int N = Vector<W>::N, VECTORS = TILE_DEPTH / N;
+    const int first_row = blockIdx.y * TILE, first_output = blockIdx.x * TILE;
+    const int tx = threadIdx.x % 16, ty = threadIdx.x / 16;
+    wait_for_predecessor();
+    let_successor_start();
+    float sum[4][4] = {};
+    for (int k0 = 0; k0 < inputs; k0 += TILE_DEPTH) {
+        {
+            const int row = threadIdx.x / 4, k = threadIdx.x % 4 * 4;
+            const bool inside = first_row + row < rows && k0 + k < inputs;
+            const float *from = x + (long long)(first_row + row) * inputs + k0 + k;
+            const float4 v = inside ? *(const float4 *)from : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+            a[k * TILE_PITCH + row] = v.x;
+            a[(k + 1) * TILE_PITCH + row] = v.y;
+            a[(k + 2) * TILE_PITCH + row] = v.z;
+            a[(k + 3) * TILE_PITCH + row] = v.w;
+        }
+        if (threadIdx.x < TILE * VECTORS) {
+            const int output = threadIdx.x / VECTORS, k = threadIdx.x % VECTORS * N;
+            const bool inside = first_output + output < outputs && k0 + k < inputs;
+            const W *from = weights + (long long)(first_output + output) * inputs + k0 + k;
+            float w[N];
+            Vector<W>::unpack(inside ? *(const uint4 *)from : zero_vector(), w);
+#pragma unroll
+            for (int i = 0; i < N; i++) b[(k + i) * TILE_PITCH + output] = w[i];
+        }
+        __syncthreads();
+#pragma unroll
+        for (int k = 0; k < TILE_DEPTH; k++) {
+            const float4 u = *(const float4 *)(a + k * TILE_PITCH + 4 * ty);
+            const float4 v = *(const float4 *)(b + k * TILE_PITCH + 4 * tx);
+            const float us[4] = {u.x, u.y, u.z, u.w}, vs[4] = {v.x, v.y, v.z, v.w};
+#pragma unroll
+            for (int i = 0; i < 4; i++)
+#pragma unroll
+                for (int j = 0; j < 4; j++) sum[i][j] += us[i] * vs[j];
+        }
+        __syncthreads();
+    }
+#pragma unroll
+    for (int i = 0; i < 4; i++)
+#pragma unroll
+        for (int j = 0; j < 4; j++) {
+            const int row = first_row + 4 * ty + i, output = first_output + 4 * tx + j;
+            if (row < rows && output < outputs) end(row, output, sum[i][j]);
+        }
+}
+
+template <class W> struct MatmulEndQkv {
+    const float *bias;
+    const int *position;
+    float *query;
+    W *keys, *values;
+    int length, width, heads, context;
+    float scale;
+    __device__ void operator()(int row, int output, float sum) const {
+        const int sequence = row / length;
+        store_qkv(sum + bias[output], output, row, sequence, position[sequence] + row % length, query, keys,
+                  values, width, heads, context, scale);
+    }
+};
+
+// Row r is token r % length of sequence r / length.
+template <class W>
+__device__ inline void matmul_qkv(const float *x, const W *weights, const float *bias, const int *position,
+                                  float *query, W *keys, W *values, int rows, int length, int width,
+                                  int heads, int context, float scale) {
+    const MatmulEndQkv<W> end = {bias, position, query, keys, values, length, width, heads, context, scale};
+    matmul(x, weights, rows, width, 3 * width, end);
+}
+
+struct MatmulEndGelu {
+    const float *bias;
+    float *y;
+    int outputs;
+    __device__ void operator()(int row, int output, float sum) const {
+        y[(long long)row * outputs + output] = gelu(sum + bias[output]);
+    }
+};
+
+template <class W>
+__device__ inline void matmul_gelu(const float *x, const W *weights, const float *bias, float *y, int rows,
+                                   int inputs, int outputs) {
+    const MatmulEndGelu end = {bias, y, outputs};
+    matmul(x, weights, rows, inputs, outputs, end);
+}
+
+struct MatmulEndAdd {
+    const float *bias;
+    float *y;
+    int outputs;
+    __device__ void operator()(int row, int output, float sum) const {
+        y[(long long)row * outputs + output] += sum + bias[output];
+    }
+};
+
+template <class W>
+__device__ inline void matmul_residual(const float *x, const W *weights, const float *bias, float *y, int rows,
+                                       int inputs, int outputs) {
+    const MatmulEndAdd end = {bias, y, outputs};
+    matmul(x, weights, rows, inputs, outputs, end);
+}
+
+#define QUERIES 16
+#define POSITIONS 32
+
+// Causal attention of a prompt's queries over the cache, its own keys and values included.
+// grid (length / 16, H, B), 128 threads: 16 queries of a head, 8 threads each, against 32 positions at a
+// time; the score of query i is of positions up to base + i, base being what the cache held before.
+// The online softmax again: m, l and the sums of a query live in its 8 threads.
+// Shared memory: queries [16][D], weights [16][32], keys [32][D + 1], values [32][D].
+template <class W>
+__device__ inline void attend_tiles(const float *query, const W *keys, const W *values, const int *position,
+                                    float *attended, int length, int heads, int head_width, int context) {
+    SHARED_MEMORY(shared);
+    const int d = head_width, head = blockIdx.y, first = blockIdx.x * QUERIES;
+    float *q = (float *)shared, *weights = q + QUERIES * d, *k = weights + QUERIES * POSITIONS;
+    float *v = k + POSITIONS * (d + 1);
+    const long long sequence = blockIdx.z;
+    const int mine = threadIdx.x / 8, part = threadIdx.x % 8;
+    wait_for_predecessor();
+    let_successor_start();
+    const int base = position[sequence], limit = base + min(first + QUERIES, length);
+    const long long cached = (sequence * heads + head) * (long long)context;
+    for (int i = threadIdx.x; i < QUERIES * d; i += blockDim.x) {
+        const int row = first + i / d;
+        q[i] = row < length ? query[((sequence * length + row) * heads + head) * d + i % d] : 0.0f;
+    }
+    constexpr int MOST = 128 / 8;
+    float sum[MOST], max_score = minus_infinity(), total = 0.0f;
+#pragma unroll
+    for (int j = 0; j < MOST; j++) sum[j] = 0.0f;
+    for (int p0 = 0; p0 < limit; p0 += POSITIONS) {
+        // Nobody may still read the last tile; the first time, the queries are waited for below.
+        __syncthreads();
+        for (int i = threadIdx.x; i < POSITIONS * d; i += blockDim.x) {
+            const int p = i / d, c = i % d;
+            const bool inside = p0 + p < limit;
+            k[p * (d + 1) + c] = inside ? widen(keys[(cached + p0 + p) * d + c]) : 0.0f;
+            v[i] = inside ? widen(values[(cached + p0 + p) * d + c]) : 0.0f;
+        }
+        __syncthreads();
+        float score[POSITIONS / 8], larger = max_score;
+#pragma unroll
+        for (int i = 0; i < POSITIONS / 8; i++) {
+            const int p = part + 8 * i;
+            float t = 0.0f;
+            for (int c = 0; c < d; c++) t += q[mine * d + c] * k[p * (d + 1) + c];
+            score[i] = p0 + p <= base + first + mine ? t : minus_infinity();
+            larger = fmaxf(larger, score[i]);
+        }
+#pragma unroll
+        for (int offset = 4; offset > 0; offset /= 2)
+            larger = fmaxf(larger, __shfl_xor_sync(0xffffffffu, larger, offset));
+        const float correction = weight_of(max_score, larger);
+        max_score = larger;
+        float new_total = 0.0f;
+#pragma unroll
+        for (int i = 0; i < POSITIONS / 8; i++) {
+            const float weight = weight_of(score[i], max_score);
+            weights[mine * POSITIONS + part + 8 * i] = weight;
+            new_total += weight;
+        }
+#pragma unroll
+        for (int offset = 4; offset > 0; offset /= 2)
+            new_total += __shfl_xor_sync(0xffffffffu, new_total, offset);
+        total = total * correction + new_total;
+        // The 8 threads of a query are of one warp.
+        __syncwarp();
+#pragma unroll
+        for (int j = 0; j < MOST; j++) {
+            if (8 * j >= d) break;
+            float x = sum[j] * correction;
+            for (int p = 0; p < POSITIONS; p++) x += weights[mine * POSITIONS + p] * v[p * d + part + 8 * j];
+            sum[j] = x;
+        }
+        __syncwarp();
+    }
+    if (first + mine < length) {
+        float *to = attended + ((sequence * length + first + mine) * heads + head) * d;
+#pragma unroll
+        for (int j = 0; j < MOST; j++)
+            if (8 * j < d) to[part + 8 * j] = sum[j] / total;
+    }
+}

@@ -1,0 +1,420 @@
+//! The plans themselves: which kernels a step and a prompt are, with which grids and arguments.
+
+use super::{
+    Argument, Buffer, Dims, GEMV_THREADS, Kernel, Launch, Operation, POSITIONS, Plan, PlanError, QUERIES,
+    ROW_THREADS, SAMPLE_THREADS, SPLITS_MAX, Shape, TILE, TILE_DEPTH,
+};
+
+/// How a plan ends: which token comes next.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Choice {
+    /// The largest logit; of equal ones the lowest id.
+    Greedy,
+    /// A draw, as `rust_native::Sampling` says, with the number of [`Buffer::Seed`], the sequence and
+    /// [`Buffer::Drawn`].
+    Sampled {
+        /// Divides the logits; above 0.
+        temperature: f32,
+        /// Keep the k largest logits and their equals; 0 keeps all.
+        top_k: u32,
+        /// Keep the most probable tokens that together reach p; 1 keeps all.
+        top_p: f32,
+    },
+}
+
+/// One step of the first `batch` sequences: each token of [`Buffer::Token`] at its [`Buffer::Position`],
+/// and the next of both into the same buffers. 5 launches a layer and 2 more, 3 where a token is drawn.
+///
+/// # Errors
+/// [`PlanError`] for an impossible shape or more sequences than it has.
+pub fn decode(shape: &Shape, batch: usize, choice: Choice) -> Result<Plan, PlanError> {
+    shape.check()?;
+    if !(1..=shape.batch).contains(&batch) {
+        return Err(PlanError {
+            what: "a step's sequences must be 1 to those of the cache; got",
+            value: batch,
+        });
+    }
+    let mut plan = Builder { shape, first: 0, sequences: batch, length: 1, steps: Vec::new() };
+    plan.embed(Buffer::Token);
+    for layer in 0..shape.dims.layers {
+        plan.norm_qkv(layer);
+        plan.attend(layer);
+        plan.project(layer);
+        plan.norm_expand(layer);
+        plan.contract(layer);
+    }
+    plan.head(choice);
+    Ok(Plan { buffers: shape.buffers(), steps: plan.steps })
+}
+
+/// A prompt of `length` tokens each for `sequences` sequences from `first` on, appended at their
+/// [`Buffer::Position`]: reads [`Buffer::Prompt`], sequence by sequence, fills the cache, and leaves
+/// the last logits in [`Buffer::Logits`] and the next token and position. 7 launches a layer and 2 more.
+///
+/// # Errors
+/// [`PlanError`] for an impossible shape, or sequences or rows that it has no room for.
+pub fn prefill(
+    shape: &Shape,
+    first: usize,
+    sequences: usize,
+    length: usize,
+    choice: Choice,
+) -> Result<Plan, PlanError> {
+    shape.check()?;
+    if sequences == 0 || first + sequences > shape.batch {
+        let what = "a prompt's sequences must lie in the cache; the last would be number";
+        return Err(PlanError { what, value: first + sequences });
+    }
+    if length == 0 || length > shape.dims.context || sequences * length > shape.rows {
+        let what = "a prompt must have a token and fit context and rows; it has";
+        return Err(PlanError { what, value: sequences * length });
+    }
+    let mut plan = Builder { shape, first, sequences, length, steps: Vec::new() };
+    plan.embed(Buffer::Prompt);
+    for layer in 0..shape.dims.layers {
+        plan.prompt_layer(layer);
+    }
+    plan.head(choice);
+    Ok(Plan { buffers: shape.buffers(), steps: plan.steps })
+}
+
+/// A plan in the making: `sequences` from `first` on, `length` rows each.
+struct Builder<'a> {
+    shape: &'a Shape,
+    first: usize,
+    sequences: usize,
+    length: usize,
+    steps: Vec<Launch>,
+}
+
+fn at(id: Buffer, offset: usize) -> Argument {
+    Argument::Buffer { id, offset }
+}
+
+/// Dimensions are at most 2^24: [`Shape::check`].
+fn int(value: usize) -> Argument {
+    Argument::Int(i32::try_from(value).expect("a checked dimension"))
+}
+
+/// Blocks of a grid; products of two checked dimensions stay below 2^31 for all that memory can hold.
+fn blocks(value: usize) -> u32 {
+    u32::try_from(value).expect("a grid of 32 bits")
+}
+
+impl Builder<'_> {
+    fn rows(&self) -> usize {
+        self.sequences * self.length
+    }
+
+    fn push(
+        &mut self,
+        operation: Operation,
+        grid: [usize; 3],
+        threads: u32,
+        shared_floats: usize,
+        arguments: Vec<Argument>,
+    ) {
+        self.steps.push(Launch {
+            kernel: Kernel::new(operation, self.shape.weights, self.sequences),
+            grid: grid.map(blocks),
+            block: [threads, 1, 1],
+            shared_bytes: blocks(4 * shared_floats),
+            arguments,
+        });
+    }
+
+    /// Groups of rows that a product of few rows is done in, and rows of each.
+    fn groups(&self, operation: Operation) -> (usize, usize) {
+        let rows = Kernel::new(operation, self.shape.weights, self.sequences).rows.unwrap_or(1) as usize;
+        (self.sequences.div_ceil(rows), rows)
+    }
+
+    /// Blocks of a product whose warps take an output each: enough for all outputs, and no more than
+    /// stay resident at once (64 registers a thread, so 4 a multiprocessor), because each block begins
+    /// with the layer norm of its rows.
+    fn output_blocks(&self, outputs: usize) -> usize {
+        let resident = 4 * self.shape.processors as usize;
+        outputs.div_ceil(GEMV_THREADS as usize / 32).min(resident)
+    }
+
+    /// Warps that share one output of `inputs` inputs: as many as still have a 16-byte load for each
+    /// lane, where outputs are few; 8 warps at most, a block's.
+    fn parts(&self, inputs: usize) -> usize {
+        let loads = inputs * self.shape.weights.bytes() / 16;
+        [8, 4, 2].into_iter().find(|parts| loads >= 32 * parts).unwrap_or(1)
+    }
+
+    /// The first element of `layer`, and of the first sequence, in keys and values.
+    fn cached(&self, layer: usize) -> usize {
+        let Dims { width, context, .. } = self.shape.dims;
+        (layer * self.shape.batch + self.first) * context * width
+    }
+
+    /// grid (rows); one row of both tables each.
+    fn embed(&mut self, tokens: Buffer) {
+        let Dims { width, .. } = self.shape.dims;
+        let from = if tokens == Buffer::Token { self.first } else { 0 };
+        let arguments = vec![
+            at(tokens, from),
+            at(Buffer::Position, self.first),
+            at(Buffer::TokenTable, 0),
+            at(Buffer::PositionTable, 0),
+            at(Buffer::Residual, 0),
+            int(self.length),
+            int(width),
+        ];
+        self.push(Operation::Embed, [self.rows(), 1, 1], ROW_THREADS, 0, arguments);
+    }
+
+    /// grid (outputs, groups of rows); shared: the normed rows and two sums a warp.
+    fn norm_qkv(&mut self, layer: usize) {
+        let Dims { width, heads, context, epsilon, .. } = self.shape.dims;
+        let (groups, rows) = self.groups(Operation::NormQkv);
+        let arguments = vec![
+            at(Buffer::Residual, 0),
+            at(Buffer::Norm1Gain, layer * width),
+            at(Buffer::Norm1Bias, layer * width),
+            at(Buffer::QkvWeight, layer * 3 * width * width),
+            at(Buffer::QkvBias, layer * 3 * width),
+            at(Buffer::Position, self.first),
+            at(Buffer::Query, 0),
+            at(Buffer::Keys, self.cached(layer)),
+            at(Buffer::Values, self.cached(layer)),
+            int(self.sequences),
+            int(width),
+            int(heads),
+            int(context),
+            Argument::Float(epsilon),
+            Argument::Float(self.shape.dims.score_scale(layer)),
+        ];
+        let grid = [self.output_blocks(3 * width), groups, 1];
+        self.push(Operation::NormQkv, grid, GEMV_THREADS, norm_floats(rows, width), arguments);
+    }
+
+    /// grid (splits, heads, sequences); shared: a sum of values, a maximum and a sum for each warp.
+    fn attend(&mut self, layer: usize) {
+        let Dims { heads, context, .. } = self.shape.dims;
+        let d = self.shape.dims.head_width();
+        let arguments = vec![
+            at(Buffer::Query, 0),
+            at(Buffer::Keys, self.cached(layer)),
+            at(Buffer::Values, self.cached(layer)),
+            at(Buffer::Position, self.first),
+            at(Buffer::Partial, 0),
+            at(Buffer::Stats, 0),
+            int(heads),
+            int(d),
+            int(context),
+        ];
+        let grid = [self.shape.splits as usize, heads, self.sequences];
+        let warps = ROW_THREADS as usize / 32;
+        self.push(Operation::Attend, grid, ROW_THREADS, warps * (d + 2), arguments);
+    }
+
+    /// grid (outputs, groups of rows); shared: the combined rows, a weight for each part and head of a
+    /// row, and a sum for each warp and row.
+    fn project(&mut self, layer: usize) {
+        let Dims { width, heads, .. } = self.shape.dims;
+        let (groups, rows) = self.groups(Operation::Project);
+        let parts = self.parts(width);
+        let arguments = vec![
+            at(Buffer::Partial, 0),
+            at(Buffer::Stats, 0),
+            at(Buffer::ProjectWeight, layer * width * width),
+            at(Buffer::ProjectBias, layer * width),
+            at(Buffer::Residual, 0),
+            int(self.sequences),
+            int(width),
+            int(heads),
+            int(self.shape.splits as usize),
+            int(parts),
+        ];
+        let warps = GEMV_THREADS as usize / 32;
+        let grid = [width.div_ceil(warps / parts), groups, 1];
+        let shared = rows * width + heads * SPLITS_MAX as usize + warps * rows;
+        self.push(Operation::Project, grid, GEMV_THREADS, shared, arguments);
+    }
+
+    /// grid (outputs, groups of rows); shared as [`Builder::norm_qkv`].
+    fn norm_expand(&mut self, layer: usize) {
+        let Dims { width, inner, epsilon, .. } = self.shape.dims;
+        let (groups, rows) = self.groups(Operation::NormExpand);
+        let arguments = vec![
+            at(Buffer::Residual, 0),
+            at(Buffer::Norm2Gain, layer * width),
+            at(Buffer::Norm2Bias, layer * width),
+            at(Buffer::ExpandWeight, layer * inner * width),
+            at(Buffer::ExpandBias, layer * inner),
+            at(Buffer::Hidden, 0),
+            int(self.sequences),
+            int(width),
+            int(inner),
+            Argument::Float(epsilon),
+        ];
+        let grid = [self.output_blocks(inner), groups, 1];
+        self.push(Operation::NormExpand, grid, GEMV_THREADS, norm_floats(rows, width), arguments);
+    }
+
+    /// grid (outputs, groups of rows); shared: a sum for each warp and row. Rows are read from global
+    /// memory: 8 of them would not fit the shared memory of every device.
+    fn contract(&mut self, layer: usize) {
+        let Dims { width, inner, .. } = self.shape.dims;
+        let (groups, rows) = self.groups(Operation::Contract);
+        let parts = self.parts(inner);
+        let arguments = vec![
+            at(Buffer::Hidden, 0),
+            at(Buffer::ContractWeight, layer * width * inner),
+            at(Buffer::ContractBias, layer * width),
+            at(Buffer::Residual, 0),
+            int(self.sequences),
+            int(inner),
+            int(width),
+            int(parts),
+        ];
+        let warps = GEMV_THREADS as usize / 32;
+        let grid = [width.div_ceil(warps / parts), groups, 1];
+        self.push(Operation::Contract, grid, GEMV_THREADS, warps * rows, arguments);
+    }
+
+    /// grid (outputs, groups of rows); shared: the normed rows, two sums a warp, and the best of each
+    /// warp and row as 64 bits. The last block to finish writes token and position.
+    fn head(&mut self, choice: Choice) {
+        let Dims { width, vocabulary, context, epsilon, tied, .. } = self.shape.dims;
+        let (groups, rows) = self.groups(Operation::NormHead);
+        let table = if tied { Buffer::TokenTable } else { Buffer::HeadWeight };
+        let arguments = vec![
+            at(Buffer::Residual, 0),
+            at(Buffer::NormGain, 0),
+            at(Buffer::NormBias, 0),
+            at(table, 0),
+            at(Buffer::Logits, self.first * vocabulary),
+            at(Buffer::Best, self.first),
+            at(Buffer::Finished, 0),
+            at(Buffer::Token, self.first),
+            at(Buffer::Position, self.first),
+            at(Buffer::Output, self.first * context),
+            int(self.sequences),
+            int(width),
+            int(vocabulary),
+            int(context),
+            int(self.length),
+            Argument::Int(i32::from(choice == Choice::Greedy)),
+            Argument::Float(epsilon),
+        ];
+        let warps = GEMV_THREADS as usize / 32;
+        let grid = [self.output_blocks(vocabulary), groups, 1];
+        let shared = norm_floats(rows, width) + 2 * warps * rows + 2;
+        self.push(Operation::NormHead, grid, GEMV_THREADS, shared, arguments);
+        if let Choice::Sampled { temperature, top_k, top_p } = choice {
+            self.sample(temperature, top_k, top_p);
+        }
+    }
+
+    /// grid (sequences); shared: a 64-bit number a thread.
+    fn sample(&mut self, temperature: f32, top_k: u32, top_p: f32) {
+        let Dims { vocabulary, context, .. } = self.shape.dims;
+        let arguments = vec![
+            at(Buffer::Logits, self.first * vocabulary),
+            at(Buffer::Seed, 0),
+            at(Buffer::Drawn, self.first),
+            at(Buffer::Token, self.first),
+            at(Buffer::Position, self.first),
+            at(Buffer::Output, self.first * context),
+            int(vocabulary),
+            int(context),
+            int(self.length),
+            int(self.first),
+            int(top_k as usize),
+            Argument::Float(temperature),
+            Argument::Float(top_p),
+        ];
+        let shared = 2 * SAMPLE_THREADS as usize;
+        self.push(Operation::Sample, [self.sequences, 1, 1], SAMPLE_THREADS, shared, arguments);
+    }
+
+    /// A layer of a prompt: 7 launches.
+    fn prompt_layer(&mut self, layer: usize) {
+        let Dims { width, inner, heads, context, .. } = self.shape.dims;
+        self.norm([Buffer::Norm1Gain, Buffer::Norm1Bias], layer);
+        let arguments = vec![
+            at(Buffer::Normed, 0),
+            at(Buffer::QkvWeight, layer * 3 * width * width),
+            at(Buffer::QkvBias, layer * 3 * width),
+            at(Buffer::Position, self.first),
+            at(Buffer::Query, 0),
+            at(Buffer::Keys, self.cached(layer)),
+            at(Buffer::Values, self.cached(layer)),
+            int(self.rows()),
+            int(self.length),
+            int(width),
+            int(heads),
+            int(context),
+            Argument::Float(self.shape.dims.score_scale(layer)),
+        ];
+        self.matmul(Operation::MatmulQkv, 3 * width, arguments);
+        self.attend_tiles(layer);
+        let product = |x, weight, bias, y, k: usize, n: usize, rows| {
+            let weight = at(weight, layer * n * k);
+            vec![at(x, 0), weight, at(bias, layer * n), at(y, 0), int(rows), int(k), int(n)]
+        };
+        let (weight, bias) = (Buffer::ProjectWeight, Buffer::ProjectBias);
+        let arguments = product(Buffer::Attended, weight, bias, Buffer::Residual, width, width, self.rows());
+        self.matmul(Operation::MatmulResidual, width, arguments);
+        self.norm([Buffer::Norm2Gain, Buffer::Norm2Bias], layer);
+        let (weight, bias) = (Buffer::ExpandWeight, Buffer::ExpandBias);
+        let arguments = product(Buffer::Normed, weight, bias, Buffer::Hidden, width, inner, self.rows());
+        self.matmul(Operation::MatmulGelu, inner, arguments);
+        let (weight, bias) = (Buffer::ContractWeight, Buffer::ContractBias);
+        let arguments = product(Buffer::Hidden, weight, bias, Buffer::Residual, inner, width, self.rows());
+        self.matmul(Operation::MatmulResidual, width, arguments);
+    }
+
+    /// grid (rows); shared: a sum a warp.
+    fn norm(&mut self, [gain, bias]: [Buffer; 2], layer: usize) {
+        let Dims { width, epsilon, .. } = self.shape.dims;
+        let arguments = vec![
+            at(Buffer::Residual, 0),
+            at(gain, layer * width),
+            at(bias, layer * width),
+            at(Buffer::Normed, 0),
+            int(width),
+            Argument::Float(epsilon),
+        ];
+        let warps = ROW_THREADS as usize / 32;
+        self.push(Operation::Norm, [self.rows(), 1, 1], ROW_THREADS, 2 * warps, arguments);
+    }
+
+    /// grid (tiles of outputs, tiles of rows); shared: a tile of either side, padded by 4.
+    fn matmul(&mut self, operation: Operation, outputs: usize, arguments: Vec<Argument>) {
+        let grid = [outputs.div_ceil(TILE), self.rows().div_ceil(TILE), 1];
+        let shared = 2 * TILE_DEPTH * (TILE + 4);
+        self.push(operation, grid, GEMV_THREADS, shared, arguments);
+    }
+
+    /// grid (tiles of queries, heads, sequences); shared: queries, weights, keys (padded) and values
+    /// of a tile.
+    fn attend_tiles(&mut self, layer: usize) {
+        let Dims { heads, context, .. } = self.shape.dims;
+        let d = self.shape.dims.head_width();
+        let arguments = vec![
+            at(Buffer::Query, 0),
+            at(Buffer::Keys, self.cached(layer)),
+            at(Buffer::Values, self.cached(layer)),
+            at(Buffer::Position, self.first),
+            at(Buffer::Attended, 0),
+            int(self.length),
+            int(heads),
+            int(d),
+            int(context),
+        ];
+        let grid = [self.length.div_ceil(QUERIES), heads, self.sequences];
+        let shared = QUERIES * (d + POSITIONS) + POSITIONS * (2 * d + 1);
+        self.push(Operation::AttendTiles, grid, ROW_THREADS, shared, arguments);
+    }
+}
+
+/// Floats of shared memory of a product behind a layer norm: the normed rows, and two sums a warp.
+fn norm_floats(rows: usize, width: usize) -> usize {
+    rows * width + 2 * (GEMV_THREADS as usize / 32)
+}

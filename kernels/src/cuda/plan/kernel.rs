@@ -1,0 +1,139 @@
+//! The kernels by name: what each is for, and how its symbol is spelled.
+
+use super::Weights;
+
+/// What a kernel does. The `.cu` file of each has its signature and equations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Operation {
+    /// Rows of the token table plus rows of the position table.
+    Embed,
+    /// Layer norm, queries, keys and values of few rows; keys and values go straight into the cache.
+    NormQkv,
+    /// One query a sequence against a part of its positions.
+    Attend,
+    /// The parts combined, the output projection of few rows, added to the residual stream.
+    Project,
+    /// Layer norm, the inner layer of few rows, GELU.
+    NormExpand,
+    /// The way back from the inner layer of few rows, added to the residual stream.
+    Contract,
+    /// The last layer norm, the logits of few rows, the best of each, the next token and position.
+    NormHead,
+    /// Draws the next token from the logits instead.
+    Sample,
+    /// Layer norm of any number of rows.
+    Norm,
+    /// Queries, keys and values of many rows.
+    MatmulQkv,
+    /// A product of many rows, then GELU.
+    MatmulGelu,
+    /// A product of many rows, added to its result.
+    MatmulResidual,
+    /// Causal attention of many queries.
+    AttendTiles,
+}
+
+impl Operation {
+    /// All.
+    pub const ALL: [Operation; 13] = [
+        Operation::Embed,
+        Operation::NormQkv,
+        Operation::Attend,
+        Operation::Project,
+        Operation::NormExpand,
+        Operation::Contract,
+        Operation::NormHead,
+        Operation::Sample,
+        Operation::Norm,
+        Operation::MatmulQkv,
+        Operation::MatmulGelu,
+        Operation::MatmulResidual,
+        Operation::AttendTiles,
+    ];
+
+    /// The symbol's stem.
+    pub fn name(self) -> &'static str {
+        match self {
+            Operation::Embed => "embed",
+            Operation::NormQkv => "norm_qkv",
+            Operation::Attend => "attend",
+            Operation::Project => "project",
+            Operation::NormExpand => "norm_expand",
+            Operation::Contract => "contract",
+            Operation::NormHead => "norm_head",
+            Operation::Sample => "sample",
+            Operation::Norm => "layer_norm",
+            Operation::MatmulQkv => "matmul_qkv",
+            Operation::MatmulGelu => "matmul_gelu",
+            Operation::MatmulResidual => "matmul_residual",
+            Operation::AttendTiles => "attend_tiles",
+        }
+    }
+
+    /// Whether it reads no weights, keys or values, and so exists once.
+    pub fn is_plain(self) -> bool {
+        matches!(self, Operation::Sample | Operation::Norm)
+    }
+
+    /// The numbers of rows that it is compiled for, where it keeps that many sums in registers.
+    pub fn row_counts(self) -> &'static [u32] {
+        match self {
+            Operation::NormQkv
+            | Operation::Project
+            | Operation::NormExpand
+            | Operation::Contract
+            | Operation::NormHead => &[1, 2, 4, 8],
+            _ => &[],
+        }
+    }
+}
+
+/// One compiled kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Kernel {
+    /// What it does.
+    pub operation: Operation,
+    /// With weights in what; `None` where it reads none.
+    pub weights: Option<Weights>,
+    /// Rows whose sums it keeps at once; `None` where that is no question.
+    pub rows: Option<u32>,
+}
+
+impl Kernel {
+    /// The kernel of `operation` for `weights`, which counts only where it reads some, and for at least
+    /// `rows` rows at once, up to 8.
+    pub fn new(operation: Operation, weights: Weights, rows: usize) -> Kernel {
+        let counts = operation.row_counts();
+        let rows = counts.iter().copied().find(|&count| count as usize >= rows).or(counts.last().copied());
+        Kernel { operation, weights: (!operation.is_plain()).then_some(weights), rows }
+    }
+
+    /// Every kernel there is, in the order of operations.
+    pub fn all() -> Vec<Kernel> {
+        let mut all = Vec::new();
+        for operation in Operation::ALL {
+            for weights in Weights::ALL {
+                let counts = operation.row_counts().iter().map(|&count| count as usize);
+                for rows in counts.chain(operation.row_counts().is_empty().then_some(1)) {
+                    let kernel = Kernel::new(operation, weights, rows);
+                    if !all.contains(&kernel) {
+                        all.push(kernel);
+                    }
+                }
+            }
+        }
+        all
+    }
+
+    /// Its symbol: `attend_bf16`, `norm_qkv_f32_r4`, `sample`.
+    pub fn name(self) -> String {
+        let mut name = self.operation.name().to_owned();
+        if let Some(weights) = self.weights {
+            name = format!("{name}_{}", weights.name());
+        }
+        match self.rows {
+            Some(rows) => format!("{name}_r{rows}"),
+            None => name,
+        }
+    }
+}

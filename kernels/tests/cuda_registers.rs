@@ -1,0 +1,173 @@
+//! Every CUDA kernel compiles to machine code for three generations, and takes of a multiprocessor what
+//! src/cuda/registers.csv says: registers and spills from the assembler, shared memory from the plans of
+//! GPT-2 124M.
+//!
+//! `ASSAY_BLESS=1` writes the table anew where a change is meant, and the README's from it. Without NVRTC
+//! (in ASSAY_CUDA_LIB, CUDA_HOME, the locked Python side or the loader's folders) the table is only held to
+//! the list of kernels, and the test says so.
+#![cfg(feature = "cuda")]
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use kernels::cuda::plan::{self, Choice, Dims, Kernel, Operation, Plan, Shape, Weights};
+use kernels::cuda::source::source;
+use kernels::cuda::{Architecture, Libraries, Library, Nvrtc, Search, Usage};
+
+const ARCHITECTURES: [&str; 3] = ["sm_80", "sm_90a", "sm_120"];
+const HEADER: &str = "kernel,architecture,registers,spill_bytes,stack_bytes,shared_bytes\n";
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("src/cuda")
+}
+
+fn nvrtc() -> Option<Nvrtc> {
+    let venv = Path::new(env!("CARGO_MANIFEST_DIR")).join("../python_ref/.venv/lib");
+    let site = std::fs::read_dir(venv).into_iter().flatten().flatten();
+    let site = site.map(|entry| entry.path().join("site-packages"));
+    let named = std::env::var_os("ASSAY_CUDA_LIB").map(PathBuf::from);
+    let home = std::env::var_os("CUDA_HOME").map(PathBuf::from);
+    let search = Search::usual(named.as_deref(), home.as_deref(), site);
+    let libraries = Libraries::open(&search, &[Library::Nvrtc]);
+    match Nvrtc::new(&libraries) {
+        Ok(nvrtc) => Some(nvrtc),
+        Err(error) => {
+            eprintln!("SKIPPED the fresh compile of registers.csv: {error}");
+            None
+        }
+    }
+}
+
+/// Threads of a block, and the most shared memory that a plan of GPT-2 124M gives it, of each kernel.
+fn blocks() -> BTreeMap<String, (u32, u32)> {
+    let mut most = BTreeMap::new();
+    for weights in Weights::ALL {
+        let dims = Dims::gpt2(12, 12, 768, 50257, 1024);
+        let shape = Shape::new(dims, weights, 8, 1024, 132).unwrap();
+        let choice = Choice::Sampled { temperature: 1.0, top_k: 0, top_p: 1.0 };
+        let mut plans: Vec<Plan> =
+            [1, 2, 4, 8].map(|batch| plan::decode(&shape, batch, choice).unwrap()).into();
+        plans.push(plan::prefill(&shape, 0, 1, 1024, choice).unwrap());
+        for step in plans.iter().flat_map(|plan| &plan.steps) {
+            let entry = most.entry(step.kernel.name()).or_insert((step.block[0], 0));
+            entry.1 = step.shared_bytes.max(entry.1);
+        }
+    }
+    most
+}
+
+/// One line a kernel and architecture, in the order of [`Kernel::all`].
+fn compiled(nvrtc: Nvrtc) -> String {
+    let (text, blocks) = (source(), blocks());
+    let usages: Vec<Vec<Usage>> = std::thread::scope(|scope| {
+        let threads: Vec<_> = ARCHITECTURES
+            .iter()
+            .map(|name| {
+                let text = &text;
+                scope.spawn(move || {
+                    let done = nvrtc.compile("kernels.cu", text, &Architecture::named(*name), &[]).unwrap();
+                    Usage::read(&done.log)
+                })
+            })
+            .collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    let mut table = HEADER.to_owned();
+    for kernel in Kernel::all().into_iter().map(Kernel::name) {
+        for (architecture, usage) in ARCHITECTURES.iter().zip(&usages) {
+            let found = usage.iter().find(|usage| usage.kernel == kernel);
+            let found = found.unwrap_or_else(|| panic!("{kernel} is not in the code for {architecture}"));
+            let Usage { registers, stack_bytes, .. } = found;
+            let spills = found.spill_store_bytes + found.spill_load_bytes;
+            let line =
+                format!("{kernel},{architecture},{registers},{spills},{stack_bytes},{}\n", blocks[&kernel].1);
+            table += &line;
+        }
+    }
+    table
+}
+
+/// Registers of each kernel of an operation on one architecture.
+fn registers(table: &str, operation: Operation, weights: Weights) -> String {
+    let of = |rows: usize| Kernel::new(operation, weights, rows).name();
+    let counts = operation.row_counts().iter().map(|&rows| rows as usize);
+    let names: Vec<String> = counts.chain(operation.row_counts().is_empty().then_some(1)).map(of).collect();
+    let number = |name: &String| {
+        let line = table.lines().find(|line| line.starts_with(&format!("{name},sm_90a,")));
+        line.and_then(|line| line.split(',').nth(2)).unwrap_or("?").to_owned()
+    };
+    names.iter().map(number).collect::<Vec<_>>().join(" ")
+}
+
+/// The README's table of registers.
+fn readme_table(table: &str) -> String {
+    let mut text = String::from("| kernel | f32 | bf16 |\n| --- | --- | --- |\n");
+    for operation in Operation::ALL {
+        let [f32, bf16] = Weights::ALL.map(|weights| registers(table, operation, weights));
+        let bf16 = if operation.is_plain() { "the same" } else { &bf16 };
+        text += &format!("| `{}` | {f32} | {bf16} |\n", operation.name());
+    }
+    text
+}
+
+/// What of the README stands before its table of registers, that table, and what stands behind it.
+fn around_registers(page: &str) -> [&str; 3] {
+    const BEGIN: &str = "<!-- registers -->\n";
+    let begin = page.find(BEGIN).expect("a begin mark") + BEGIN.len();
+    let end = page.find("<!-- /registers -->").expect("an end mark");
+    [&page[..begin], &page[begin..end], &page[end..]]
+}
+
+fn blessing() -> bool {
+    std::env::var_os("ASSAY_BLESS").is_some()
+}
+
+#[test]
+fn the_table_is_what_the_assembler_says() {
+    let path = folder().join("registers.csv");
+    if let Some(nvrtc) = nvrtc() {
+        let fresh = compiled(nvrtc);
+        if blessing() {
+            std::fs::write(&path, &fresh).unwrap();
+            let page = std::fs::read_to_string(folder().join("README.md")).unwrap();
+            let [before, _, after] = around_registers(&page);
+            let page = format!("{before}{}{after}", readme_table(&fresh));
+            std::fs::write(folder().join("README.md"), page).unwrap();
+        }
+        let kept = std::fs::read_to_string(&path).unwrap();
+        for (kept, fresh) in kept.lines().zip(fresh.lines()) {
+            assert_eq!(kept, fresh, "ASSAY_BLESS=1 writes the table anew");
+        }
+        assert_eq!(kept.lines().count(), fresh.lines().count());
+    }
+    let kept = std::fs::read_to_string(&path).unwrap();
+    assert!(kept.starts_with(HEADER));
+    let blocks = blocks();
+    let mut lines = kept.lines().skip(1);
+    for kernel in Kernel::all().into_iter().map(Kernel::name) {
+        for architecture in ARCHITECTURES {
+            let line: Vec<&str> = lines.next().unwrap_or_default().split(',').collect();
+            assert_eq!(line[..2], [&kernel, architecture], "ASSAY_BLESS=1 writes the table anew");
+            let [registers, spills, stack, bytes] = [2, 3, 4, 5].map(|i| line[i].parse::<u32>().unwrap());
+            let (threads, shared) = blocks[&kernel];
+            // Two blocks fit a multiprocessor's 65,536 registers, and nothing is spilled.
+            assert!(2 * threads * registers <= 65_536, "{kernel} on {architecture}: {registers} registers");
+            assert_eq!((spills, stack), (0, 0), "{kernel} on {architecture} spills");
+            assert_eq!(bytes, shared, "{kernel}");
+            // What sm_120 lets a block have; sm_80 and sm_90a have more.
+            assert!(bytes <= 99 << 10, "{kernel}: {bytes} bytes of shared memory");
+        }
+    }
+    assert_eq!(lines.next(), None);
+}
+
+#[test]
+fn the_readme_shows_the_registers_of_the_table() {
+    if blessing() {
+        return; // The other test is writing both.
+    }
+    let table = std::fs::read_to_string(folder().join("registers.csv")).unwrap();
+    let page = std::fs::read_to_string(folder().join("README.md")).unwrap();
+    let [_, shown, _] = around_registers(&page);
+    assert_eq!(shown, readme_table(&table), "ASSAY_BLESS=1 writes it anew");
+}
