@@ -110,8 +110,7 @@ fn batch(criterion: &mut Criterion) {
             let (mut ids, mut starts) = (Vec::new(), Vec::new());
             group.bench_function(format!("{name}/{threads}-threads"), |bench| {
                 bench.iter(|| {
-                    let _ =
-                        encoder.encode_into(black_box(texts), Special::Ignore, &mut ids, &mut starts);
+                    let _ = encoder.encode_into(black_box(texts), Special::Ignore, &mut ids, &mut starts);
                     black_box(ids.len())
                 });
             });

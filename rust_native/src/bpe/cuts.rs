@@ -76,7 +76,8 @@ mod tests {
         let end = "<|endoftext|>";
         let tokenizer = Tokenizer::gpt2();
         let cuts = |text: &str, special| {
-            let cuts = (0..text.len()).filter(|&at| tokenizer.cut(text.as_bytes(), at, at + 1, special) == Some(at));
+            let cuts =
+                (0..text.len()).filter(|&at| tokenizer.cut(text.as_bytes(), at, at + 1, special) == Some(at));
             cuts.collect::<Vec<_>>()
         };
         let text = format!("a b \n{end} c{end}\nd");
@@ -85,7 +86,8 @@ mod tests {
             assert_eq!(cuts(&text, special), [1, 18, 33]);
         }
         for at in cuts(&text, Special::Allow) {
-            let parts = [&text[..at], &text[at..]].map(|part| tokenizer.encode(part, Special::Allow).unwrap());
+            let parts =
+                [&text[..at], &text[at..]].map(|part| tokenizer.encode(part, Special::Allow).unwrap());
             assert_eq!(parts.concat(), tokenizer.encode(&text, Special::Allow).unwrap());
         }
     }

@@ -10,13 +10,16 @@
 use std::sync::PoisonError;
 
 use super::blocks::{Blocks, CHUNK};
-use super::cache::{self, Long, Wanted, Words};
+use super::cache::{self, Key, Long, Words};
 use super::merge::Work;
 use super::phrases::Phrases;
 use super::pieces::{ByBlocks, Known, OneByOne, Pieces};
 use super::text::Text;
 use super::{MAX_IDLE, Pattern, Regexes, Special, Tokenizer};
 use crate::Error;
+
+/// A chunk, and as many bytes behind it as are looked at from its last.
+pub(super) const PADDED: usize = CHUNK + 16;
 
 /// Working memory of one encoder.
 pub(super) struct Scratch {
@@ -25,8 +28,11 @@ pub(super) struct Scratch {
     pub(super) long: Long,
     pub(super) phrases: Phrases,
     pub(super) work: Work,
-    /// Keys of the pieces of a chunk.
-    pub(super) wanted: [Wanted; CHUNK],
+    /// Keys of the pieces of a chunk, and their lines among the words.
+    pub(super) keys: [Key; CHUNK],
+    pub(super) places: [u16; CHUNK],
+    /// The end of a text.
+    pub(super) padded: [u8; PADDED],
     /// Ids of a chunk: at most one a byte, and the room that a cache's block of ids takes.
     pub(super) ids: [u32; CHUNK + cache::ROOM],
     counted: Vec<u32>,
@@ -44,7 +50,9 @@ impl Scratch {
             long: Long::new(),
             phrases: Phrases::new(),
             work: Work::default(),
-            wanted: [Wanted::NONE; CHUNK],
+            keys: [Key::NONE; CHUNK],
+            places: [0; CHUNK],
+            padded: [0; PADDED],
             ids: [0; CHUNK + cache::ROOM],
             counted: Vec::new(),
             found: Vec::new(),

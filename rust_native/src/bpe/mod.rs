@@ -321,12 +321,12 @@ impl Specials {
     /// Whether a special token stands across byte `at` or begins at it or at the next one.
     fn touch(&self, text: &[u8], at: usize) -> bool {
         let longest = self.by_length.first().map_or(0, |&i| self.list[i].0.len());
-        (at.saturating_sub(longest)..text.len().min(at + 2)).filter(|&from| self.first[text[from] as usize]).any(
-            |from| {
+        (at.saturating_sub(longest)..text.len().min(at + 2))
+            .filter(|&from| self.first[text[from] as usize])
+            .any(|from| {
                 let mut tokens = self.list.iter().map(|(token, _)| token.as_bytes());
                 tokens.any(|token| text[from..].starts_with(token) && from + token.len() > at)
-            },
-        )
+            })
     }
 
     /// The first special token at or after byte `from`, the longest of several at one place: its start,
