@@ -167,9 +167,9 @@ pub(super) fn write(room: &mut [u32; MAX_IDS], count: usize, four: [u32; 4]) {
 }
 
 impl Words {
-    /// Pairs at first, 32 KiB, and at most, 2 MiB.
+    /// Pairs at first, 32 KiB, and at most, 4 MiB.
     const LEAST: u32 = 9;
-    const MOST: u32 = 15;
+    const MOST: u32 = 16;
 
     pub(super) fn new() -> Self {
         Self::of_bits(Self::LEAST)
