@@ -24,6 +24,19 @@ impl Job for All<'_> {
     }
 }
 
+struct Which {
+    two: [[u32; 4]; 2],
+    word: [u64; 2],
+}
+
+impl Job for &Which {
+    type Output = Option<usize>;
+
+    fn run<S: Scan>(self, scan: S) -> Option<usize> {
+        scan.which(&self.two, &self.word)
+    }
+}
+
 fn scanners() -> Vec<Scanner> {
     let found: Vec<Scanner> = Isa::ALL.into_iter().filter_map(Scanner::of).collect();
     for isa in Isa::ALL.into_iter().filter(|isa| !found.iter().any(|one| one.isa() == *isa)) {
@@ -62,6 +75,27 @@ fn every_byte_at_every_place() {
                 let all = || All { block: &block, byte, bits, base: 65_472, rows };
                 for scanner in scanners() {
                     assert_eq!(scanner.run(all()), by_definition(&all()), "{:?}", scanner.isa());
+                }
+            }
+        }
+    }
+}
+
+/// Words whose halves are one of three each: equal, half equal and crosswise equal ones among them.
+#[test]
+fn a_word_is_found_whole_or_not_at_all() {
+    let halves = [0_u64, 1 << 63, 0x0123_4567_89AB_CDEF];
+    let words: Vec<[u64; 2]> = halves.iter().flat_map(|&low| halves.map(|high| [low, high])).collect();
+    for &first in &words {
+        for &second in words.iter().filter(|&&second| second != first) {
+            for &word in &words {
+                let quarters = |[low, high]: [u64; 2]| {
+                    [low as u32, (low >> 32) as u32, high as u32, (high >> 32) as u32]
+                };
+                let which = Which { two: [quarters(first), quarters(second)], word };
+                for scanner in scanners() {
+                    let expected = [first, second].iter().position(|&one| one == word);
+                    assert_eq!(scanner.run(&which), expected, "{:?}", scanner.isa());
                 }
             }
         }

@@ -97,15 +97,26 @@ fn worst(criterion: &mut Criterion) {
     group.finish();
 }
 
-fn lines(criterion: &mut Criterion) {
+/// Many texts in one call, and one long text in one call, on one thread and two.
+fn batch(criterion: &mut Criterion) {
     let tokenizer = Tokenizer::gpt2();
     let (_, text) = scripts().swap_remove(1);
-    let lines: Vec<&str> = text.lines().collect();
-    let mut group = criterion.benchmark_group("lines");
-    group.throughput(Throughput::Bytes(lines.iter().map(|line| line.len() as u64).sum()));
-    for threads in [1, 2] {
-        group.bench_function(format!("{threads}-threads"), |bench| {
-            bench.iter(|| black_box(tokenizer.encode_batch(&lines, Special::Ignore, threads)));
+    let (lines, whole): (Vec<&str>, _) = (text.lines().collect(), [text.as_str()]);
+    let mut group = criterion.benchmark_group("batch");
+    for (name, texts) in [("lines", &lines[..]), ("one-text", &whole[..])] {
+        group.throughput(Throughput::Bytes(texts.iter().map(|line| line.len() as u64).sum()));
+        for threads in [1, 2] {
+            let mut encoder = tokenizer.batch_encoder(threads);
+            let (mut ids, mut starts) = (Vec::new(), Vec::new());
+            group.bench_function(format!("{name}/{threads}-threads"), |bench| {
+                bench.iter(|| {
+                    let _ = encoder.encode_into(black_box(texts), Special::Ignore, &mut ids, &mut starts);
+                    black_box(ids.len())
+                });
+            });
+        }
+        group.bench_function(format!("{name}/vectors-2-threads"), |bench| {
+            bench.iter(|| black_box(tokenizer.encode_batch(texts, Special::Ignore, 2)));
         });
     }
     group.finish();
@@ -124,5 +135,5 @@ fn decode(criterion: &mut Criterion) {
     criterion.bench_function("load/embedded", |bench| bench.iter(|| black_box(Tokenizer::gpt2())));
 }
 
-criterion_group!(benches, encode, isa, worst, lines, decode);
+criterion_group!(benches, encode, isa, worst, batch, decode);
 criterion_main!(benches);

@@ -63,6 +63,7 @@ class Tokenizer:
         Those of text i are `ids[starts[i]:starts[i + 1]]`, and `starts` has one number more than there are
         texts: `numpy.split(ids, starts[1:-1])` makes a list of arrays, `numpy.diff(starts)` counts the ids of
         each text. One array and not one a text: for short texts making an array costs as much as encoding.
+        A single long text is worked on by all `threads` too.
         """
 
     def count(self, text: str | bytes, *, special: _Special = "refuse") -> int:

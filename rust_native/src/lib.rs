@@ -30,7 +30,7 @@ pub mod model;
 pub mod sample;
 pub mod scaling;
 
-pub use bpe::{Encoder, Pattern, Special, Tokenizer, TrainOptions, Trainer};
+pub use bpe::{BatchEncoder, Encoder, Pattern, Special, Tokenizer, TrainOptions, Trainer};
 pub use cache::Cache;
 pub use checkpoint::Checkpoint;
 pub use config::{Activation, Config};

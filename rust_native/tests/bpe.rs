@@ -327,6 +327,58 @@ fn batches_keep_order_with_any_number_of_threads() {
     assert!(OURS.encode_batch(&["a", "<|endoftext|>"], Special::Refuse, 2).is_err());
 }
 
+/// Several parts a thread, and a text that is several of them.
+#[test]
+fn long_texts_are_shared_out_and_put_together() {
+    let lines: String = (0..20_000)
+        .map(|i| format!("line {i} it's {} 世界\n\n  <|endoftext|> \n", "x".repeat(i % 40)))
+        .collect();
+    let (third, word) = (lines.floor_char_boundary(lines.len() / 3), "a".repeat(100_000));
+    let texts = [lines.as_str(), "short", "", &lines[..third], &word, ""];
+    for tokenizer in EVERY.iter() {
+        for special in [Special::Allow, Special::Ignore] {
+            let expected: Vec<_> =
+                texts.iter().map(|text| tokenizer.encode(text, special).unwrap()).collect();
+            for threads in [1, 2, 5] {
+                let mut encoder = tokenizer.batch_encoder(threads);
+                let (mut ids, mut starts) = (vec![1, 2, 3], vec![4]);
+                for _ in 0..2 {
+                    encoder.encode_into(&texts, special, &mut ids, &mut starts).unwrap();
+                    let split: Vec<_> = starts.windows(2).map(|place| &ids[place[0]..place[1]]).collect();
+                    assert_eq!(split, expected, "{} {threads}", tokenizer.isa());
+                }
+            }
+        }
+    }
+}
+
+/// Of several texts that are refused the first is named, whichever thread came to it when.
+#[test]
+fn the_first_text_that_fails_is_the_error() {
+    let mut texts: Vec<String> = (0..20_000).map(|i| format!("text {i} of some length")).collect();
+    // Each refused text has its special token at a place of its own.
+    for (at, i) in [2, 900, 9_000, 9_999, 10_001, 19_998].into_iter().enumerate() {
+        texts[i] = format!("{}<|endoftext|>", "x".repeat(100 * (at + 1)));
+    }
+    let long = format!("{}<|endoftext|>", "some words ".repeat(50_000));
+    for threads in [1, 2, 3, 16] {
+        let mut encoder = OURS.batch_encoder(threads);
+        let (mut ids, mut starts) = (vec![1], vec![2]);
+        for _ in 0..20 {
+            for (from, first) in [(0, 100), (3, 200), (901, 300), (9_001, 400), (10_000, 500), (10_002, 600)]
+            {
+                let error = encoder.encode_into(&texts[from..], Special::Refuse, &mut ids, &mut starts);
+                let Err(Error::SpecialToken { offset, .. }) = error else { panic!("{error:?}") };
+                assert_eq!((offset, ids.len(), starts.len()), (first, 0, 0), "{threads} threads from {from}");
+            }
+        }
+        let error = encoder.encode_into(&[&long], Special::Refuse, &mut ids, &mut starts);
+        assert!(matches!(error, Err(Error::SpecialToken { offset: 550_000, .. })), "{error:?}");
+        encoder.encode_into(&texts[3..900], Special::Refuse, &mut ids, &mut starts).unwrap();
+        assert_eq!((starts.len(), starts[897]), (898, ids.len()));
+    }
+}
+
 #[test]
 fn encode_into_appends() {
     let mut ids = vec![7];

@@ -44,6 +44,12 @@ impl Scan for Avx2 {
     }
 
     #[inline(always)]
+    fn which(self, two: &[[u32; 4]; 2], word: &[u64; 2]) -> Option<usize> {
+        // SAFETY: as above.
+        unsafe { which(two, word) }
+    }
+
+    #[inline(always)]
     fn apart<J: Job>(self, job: J) -> J::Output {
         // SAFETY: as above.
         unsafe { apart(self, job) }
@@ -124,4 +130,18 @@ fn smallest(rows: &[[u32; 16]]) -> u32 {
     let two = _mm_min_epu32(four, _mm_shuffle_epi32::<0b01_00_11_10>(four));
     let one = _mm_min_epu32(two, _mm_shuffle_epi32::<0b10_11_00_01>(two));
     _mm_cvtsi128_si32(one) as u32
+}
+
+/// [`Scan::which`].
+#[target_feature(enable = "avx2")]
+#[inline]
+pub(super) fn which(two: &[[u32; 4]; 2], word: &[u64; 2]) -> Option<usize> {
+    // SAFETY: 32 and 16 readable bytes; the loads need no alignment.
+    let (two, word) =
+        unsafe { (_mm256_loadu_si256(two.as_ptr().cast()), _mm_loadu_si128(word.as_ptr().cast())) };
+    let halves = _mm256_cmpeq_epi64(two, _mm256_broadcastsi128_si256(word));
+    let halves = _mm256_movemask_pd(_mm256_castsi256_pd(halves)) as u32;
+    // Bit 0 for the first, bit 2 for the second.
+    let whole = halves & halves >> 1 & 0b101;
+    (whole != 0).then_some((whole >> 2) as usize)
 }

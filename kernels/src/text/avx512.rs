@@ -3,7 +3,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{BLOCK, Classes, Job, Scan};
+use super::{BLOCK, Classes, Job, Scan, avx2};
 
 /// Proof that this CPU has the set; made only by [`Avx512::detect`].
 #[derive(Clone, Copy, Debug)]
@@ -47,6 +47,12 @@ impl Scan for Avx512 {
     fn smallest(self, rows: &[[u32; 16]]) -> u32 {
         // SAFETY: as above.
         unsafe { smallest(rows) }
+    }
+
+    #[inline(always)]
+    fn which(self, two: &[[u32; 4]; 2], word: &[u64; 2]) -> Option<usize> {
+        // SAFETY: as above.
+        unsafe { avx2::which(two, word) }
     }
 
     #[inline(always)]

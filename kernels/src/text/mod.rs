@@ -55,9 +55,13 @@ pub trait Scan: Copy {
     /// The smallest of all values, `u32::MAX` for none.
     fn smallest(self, rows: &[[u32; 16]]) -> u32;
 
-    /// Asks for the cache line where `at` begins, which is about to be read. Changes nothing.
+    /// Which of two words of 16 bytes, the lowest quarter first, equals a third; the two differ.
+    fn which(self, two: &[[u32; 4]; 2], word: &[u64; 2]) -> Option<usize>;
+
+    /// Asks for the cache line at `at`, which is about to be read. A hint: it changes nothing, whatever the
+    /// address.
     #[inline(always)]
-    fn fetch<T>(self, at: &T) {
+    fn fetch<T>(self, at: *const T) {
         prefetch(at);
     }
 

@@ -3,6 +3,7 @@
 use std::arch::aarch64::*;
 use std::arch::is_aarch64_feature_detected;
 
+use super::portable::Portable;
 use super::{BLOCK, Classes, Job, Scan, eights};
 
 /// Proof that this CPU has the set; made only by [`Neon::detect`].
@@ -37,6 +38,11 @@ impl Scan for Neon {
     fn smallest(self, rows: &[[u32; 16]]) -> u32 {
         // SAFETY: as above.
         unsafe { smallest(rows) }
+    }
+
+    #[inline(always)]
+    fn which(self, two: &[[u32; 4]; 2], word: &[u64; 2]) -> Option<usize> {
+        Portable.which(two, word)
     }
 
     #[inline(always)]

@@ -61,7 +61,19 @@ impl Scan for Portable {
     }
 
     #[inline(always)]
-    fn fetch<T>(self, _: &T) {}
+    fn which(self, two: &[[u32; 4]; 2], word: &[u64; 2]) -> Option<usize> {
+        let half = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
+        let other = |at: usize| {
+            let [a, b, c, d] = two[at];
+            half(a, b) ^ word[0] | half(c, d) ^ word[1]
+        };
+        // An index instead of a jump: which of the two it is may follow no pattern.
+        let at = usize::from(other(0) != 0);
+        (other(at) == 0).then_some(at)
+    }
+
+    #[inline(always)]
+    fn fetch<T>(self, _: *const T) {}
 
     #[inline(never)]
     fn apart<J: Job>(self, job: J) -> J::Output {

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import importlib.resources
 import inspect
+import os
+import subprocess
 import sys
 import threading
 import time
@@ -93,6 +95,28 @@ def test_a_batch_is_its_texts(threads, tokenizer):
         assert np.array_equal(found, tokenizer.encode(text, special="allow"))
     ids, starts = tokenizer.encode_batch((), threads=threads)
     assert (ids.tolist(), starts.tolist()) == ([], [0])
+
+
+FORKED = """
+import os
+from rust_native_bpe import Tokenizer
+
+tokenizer = Tokenizer.gpt2()
+texts = ["a text of some words"] * 5000
+expected = tokenizer.encode_batch(texts, threads=2)[0].tolist()
+if child := os.fork():
+    assert os.waitpid(child, 0)[1] == 0
+else:
+    same = tokenizer.encode_batch(texts, threads=2)[0].tolist() == expected
+    del tokenizer
+    os._exit(0 if same else 1)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_forked_process_has_threads_of_its_own():
+    """Those of its parent are not there: to wait for them, in a batch or at the end, would be for ever."""
+    subprocess.run([sys.executable, "-W", "ignore", "-c", FORKED], check=True, timeout=60)  # noqa: S603
 
 
 def test_the_embedded_vocabulary_is_gpt2s(gpt2):

@@ -1,19 +1,64 @@
-//! Many texts over several threads.
+//! Many texts, or one long one, over several threads.
 //!
-//! Texts are dealt in small parts, so that one long text does not leave the others waiting, and each
-//! thread has an encoder of its own. Results are in the order of the texts whatever the threads did.
+//! Why a [`BatchEncoder`] that is kept: a batch of short texts takes a few milliseconds, in which starting threads
+//! and meeting every word anew would be most of the work. Its threads and their word caches wait for the next
+//! batch; one that is dropped leaves them to the next of the same size, so [`Tokenizer::encode_batch`] has them too.
+//!
+//! Texts are dealt in parts of about equal bytes, contiguous for each thread, and who has finished helps; a long
+//! text is several parts ([`cuts`](super::cuts)). All ids go into one vector: an allocation a text is what two
+//! threads would wait for.
+//!
+//! Invariant: ids are in the order of the texts, and an error is that of the first text that fails, whatever the
+//! threads did.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::ops::Range;
 
-use super::{Encoder, Special, Tokenizer};
+use super::crew::Crew;
+use super::{Special, Tokenizer};
 use crate::Error;
 
-/// Texts in one part: enough to make taking it cheap, few enough to balance.
-const PART: usize = 16;
+/// Bytes in one part at least and at most: little beside a batch, much beside taking it.
+const LEAST: usize = 16 << 10;
+const MOST: usize = 1 << 20;
+/// Parts a thread, between these bounds.
+const PARTS: usize = 64;
+/// What a text counts beside its bytes, so that empty ones are dealt out too.
+const TEXT: usize = 16;
+
+/// Texts that are encoded in one go, or a part of one text.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Part {
+    pub(super) texts: Range<usize>,
+    /// Of the only text, if not all of it.
+    pub(super) bytes: Option<Range<usize>>,
+    /// Whether the last text ends here.
+    pub(super) ends: bool,
+}
+
+/// A tokenizer with threads of its own that stay between calls: the way to encode batch after batch.
+pub struct BatchEncoder<'a> {
+    tokenizer: &'a Tokenizer,
+    /// Absent only while the encoder is dropped.
+    crew: Option<Crew>,
+    threads: usize,
+}
+
+impl std::fmt::Debug for BatchEncoder<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BatchEncoder").field("threads", &self.threads).finish_non_exhaustive()
+    }
+}
 
 impl Tokenizer {
+    /// An encoder of batches on `threads` threads, the caller's among them (0 counts as 1). Where the system
+    /// refuses threads, the caller does the work alone. Idle threads spin for a tenth of a millisecond, then sleep.
+    pub fn batch_encoder(&self, threads: usize) -> BatchEncoder<'_> {
+        let threads = threads.max(1);
+        BatchEncoder { tokenizer: self, crew: Some(self.crew(threads)), threads }
+    }
+
     /// The ids of many texts, in their order, computed by `threads` threads (0 counts as 1).
+    /// [`Tokenizer::encode_joined`] spares a vector a text.
     ///
     /// # Errors
     /// As [`Tokenizer::encode`], for the first text that fails.
@@ -23,23 +68,13 @@ impl Tokenizer {
         special: Special,
         threads: usize,
     ) -> Result<Vec<Vec<u32>>, Error> {
-        let special = self.check_all(texts.iter().map(|text| text.as_ref().as_bytes()), special)?;
-        let mut results = vec![Vec::new(); texts.len()];
-        let share = Share::new(texts.chunks(PART).zip(results.chunks_mut(PART)));
-        share.work(self, threads, |encoder, texts, results| {
-            for (text, ids) in texts.iter().zip(results) {
-                let text = text.as_ref();
-                ids.reserve(text.len() / 3 + 8);
-                encoder.encode_into(text, special, ids)?;
-            }
-            Ok(())
-        })?;
-        Ok(results)
+        let texts: Vec<&[u8]> = texts.iter().map(|text| text.as_ref().as_bytes()).collect();
+        let (ids, starts) = self.encode_joined(&texts, special, threads)?;
+        Ok(starts.windows(2).map(|place| ids[place[0]..place[1]].to_vec()).collect())
     }
 
-    /// The ids of many texts one after the other, and where each text's begin: those of text `i` are
-    /// `ids[starts[i]..starts[i + 1]]`. For who keeps or counts them: nothing is allocated a text. Texts need not
-    /// be UTF-8 (see [`Encoder::encode_bytes_into`]); threads as in [`Tokenizer::encode_batch`].
+    /// The ids of many texts one after the other, and where each text's begin: see
+    /// [`BatchEncoder::encode_into`].
     ///
     /// # Errors
     /// As [`Tokenizer::encode`], for the first text that fails.
@@ -49,82 +84,135 @@ impl Tokenizer {
         special: Special,
         threads: usize,
     ) -> Result<(Vec<u32>, Vec<usize>), Error> {
-        let special = self.check_all(texts.iter().map(AsRef::as_ref), special)?;
-        // Ids and the end of each text among them, a part; one thread has one part and nothing to join.
-        let part = if threads > 1 { PART } else { texts.len().max(1) };
-        let mut results = vec![(Vec::new(), Vec::new()); texts.len().div_ceil(part)];
-        let share = Share::new(texts.chunks(part).zip(&mut results));
-        share.work(self, threads, |encoder, texts, (ids, ends)| {
-            ids.reserve(texts.iter().map(|text| text.as_ref().len()).sum::<usize>() / 3 + 8);
-            ends.reserve(texts.len());
-            for text in texts {
-                encoder.encode_bytes_into(text.as_ref(), special, ids)?;
-                ends.push(ids.len());
-            }
-            Ok(())
-        })?;
-        let mut starts = Vec::with_capacity(texts.len() + 1);
-        starts.push(0);
-        let mut parts = results.into_iter();
-        let (mut ids, ends) = parts.next().unwrap_or_default();
-        starts.extend(ends);
-        ids.reserve_exact(parts.as_slice().iter().map(|(ids, _)| ids.len()).sum());
-        for (more, ends) in parts {
-            starts.extend(ends.into_iter().map(|end| ids.len() + end));
-            ids.extend_from_slice(&more);
-        }
+        let (mut ids, mut starts) = (Vec::new(), Vec::new());
+        self.batch_encoder(threads).encode_into(texts, special, &mut ids, &mut starts)?;
         Ok((ids, starts))
     }
+}
 
-    /// Refuses what is to be refused, and what is left of the choice: nothing is refused any more.
-    fn check_all<'t>(
-        &self,
-        mut texts: impl Iterator<Item = &'t [u8]>,
+impl BatchEncoder<'_> {
+    /// The ids of many texts one after the other, and where each text's begin: those of text `i` are
+    /// `ids[starts[i]..starts[i + 1]]`. Both vectors are emptied first and keep their memory. One long text is
+    /// worked on by all threads too. Texts need not be UTF-8 (see [`Encoder::encode_bytes_into`]).
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode`], for the first text that fails; both vectors are then empty.
+    ///
+    /// [`Encoder::encode_bytes_into`]: super::Encoder::encode_bytes_into
+    pub fn encode_into<S: AsRef<[u8]> + Sync>(
+        &mut self,
+        texts: &[S],
         special: Special,
-    ) -> Result<Special, Error> {
-        texts.try_for_each(|text| self.check(text, special))?;
-        Ok(if special == Special::Refuse { Special::Ignore } else { special })
-    }
-}
-
-/// Deals texts and the places of their results to threads, a few texts at a time.
-struct Share<'a, S, R> {
-    parts: Vec<Mutex<Option<Part<'a, S, R>>>>,
-    next: AtomicUsize,
-}
-
-type Part<'a, S, R> = (&'a [S], R);
-
-impl<'a, S: Sync, R: Send> Share<'a, S, R> {
-    fn new(parts: impl Iterator<Item = Part<'a, S, R>>) -> Self {
-        Self { parts: parts.map(|part| Mutex::new(Some(part))).collect(), next: AtomicUsize::new(0) }
-    }
-
-    /// Has up to `threads` threads `encode` part after part, each with an encoder of its own.
-    fn work(
-        &self,
-        tokenizer: &Tokenizer,
-        threads: usize,
-        encode: impl Fn(&mut Encoder<'_>, &'a [S], R) -> Result<(), Error> + Sync,
+        ids: &mut Vec<u32>,
+        starts: &mut Vec<usize>,
     ) -> Result<(), Error> {
-        let work = || -> Result<(), Error> {
-            let mut encoder = tokenizer.encoder();
-            while let Some((texts, results)) = self.take() {
-                encode(&mut encoder, texts, results)?;
+        let Self { tokenizer, threads, .. } = *self;
+        let crew = self.crew.get_or_insert_with(|| tokenizer.crew(threads));
+        ids.clear();
+        starts.clear();
+        let bytes = texts.iter().map(|text| text.as_ref().len()).sum();
+        let parts = tokenizer.parts(texts, bytes, special, threads);
+        ids.reserve(bytes / 3 + 8);
+        starts.reserve(texts.len() + 1);
+        starts.push(0);
+        let done = crew.work(tokenizer, &parts, texts, special, ids, starts);
+        if done.is_err() {
+            ids.clear();
+            starts.clear();
+        }
+        done
+    }
+}
+
+impl Drop for BatchEncoder<'_> {
+    fn drop(&mut self) {
+        if let Some(crew) = self.crew.take() {
+            self.tokenizer.keep(crew);
+        }
+    }
+}
+
+impl Tokenizer {
+    /// Deals texts of `bytes` bytes in all; one thread has one part.
+    fn parts<S: AsRef<[u8]>>(
+        &self,
+        texts: &[S],
+        bytes: usize,
+        special: Special,
+        threads: usize,
+    ) -> Vec<Part> {
+        let whole = |texts| Part { texts, bytes: None, ends: true };
+        if threads == 1 || bytes + TEXT * texts.len() < 2 * LEAST {
+            return vec![whole(0..texts.len())];
+        }
+        let size = (bytes / (PARTS * threads)).clamp(LEAST, MOST);
+        let (mut parts, mut first, mut filled) = (Vec::new(), 0, 0);
+        for (i, text) in texts.iter().enumerate() {
+            let text = text.as_ref();
+            if text.len() > 2 * size {
+                if first < i {
+                    parts.push(whole(first..i));
+                }
+                self.cut_up(text, i, size, special, &mut parts);
+                (first, filled) = (i + 1, 0);
+                continue;
             }
-            Ok(())
-        };
-        std::thread::scope(|scope| {
-            let others: Vec<_> = (1..threads.min(self.parts.len())).map(|_| scope.spawn(work)).collect();
-            let mine = work();
-            others.into_iter().fold(mine, |all, other| {
-                all.and(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-            })
-        })
+            filled += text.len() + TEXT;
+            if filled >= size {
+                parts.push(whole(first..i + 1));
+                (first, filled) = (i + 1, 0);
+            }
+        }
+        if first < texts.len() {
+            parts.push(whole(first..texts.len()));
+        }
+        parts
     }
 
-    fn take(&self) -> Option<Part<'a, S, R>> {
-        let at = self.next.fetch_add(1, Ordering::Relaxed);
-        self.parts.get(at)?.lock().unwrap_or_else(PoisonError::into_inner).take()
+    /// Parts of a long text, the `i`-th: each ends at the first cut after `size` bytes.
+    fn cut_up(&self, text: &[u8], i: usize, size: usize, special: Special, parts: &mut Vec<Part>) {
+        let mut from = 0;
+        while let Some(at) = self.cut(text, from + size, text.len().saturating_sub(size), special) {
+            parts.push(Part { texts: i..i + 1, bytes: Some(from..at), ends: false });
+            from = at;
+        }
+        parts.push(Part { texts: i..i + 1, bytes: Some(from..text.len()), ends: true });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_in_order_and_cover_all_texts_once() {
+        let tokenizer = Tokenizer::gpt2();
+        let long = "one word after the other ".repeat(20_000);
+        let mut texts = vec!["short".to_owned(); 5000];
+        texts[100] = long.clone();
+        texts.push(long);
+        texts.extend(vec![String::new(); 5000]);
+        let bytes = texts.iter().map(String::len).sum();
+        for threads in [2, 3, 100] {
+            let parts = tokenizer.parts(&texts, bytes, Special::Allow, threads);
+            assert!(parts.len() > 20 && parts.iter().all(|part| !part.texts.is_empty()));
+            let (mut text, mut byte) = (0, 0);
+            for part in &parts {
+                let all = part.texts.start..part.texts.end;
+                assert_eq!(all.start, text);
+                match &part.bytes {
+                    Some(bytes) => {
+                        assert_eq!((bytes.start, all.len()), (byte, 1));
+                        assert_eq!(part.ends, bytes.end == texts[text].len());
+                        byte = if part.ends { 0 } else { bytes.end };
+                    }
+                    None => assert!(part.ends && byte == 0),
+                }
+                text = if part.ends { all.end } else { all.start };
+            }
+            assert_eq!((text, byte), (texts.len(), 0));
+        }
+        let none: [&str; 0] = [];
+        assert_eq!(tokenizer.parts(&none, 0, Special::Allow, 1).len(), 1);
     }
 }

@@ -10,6 +10,8 @@
 //!
 //! Invariant: a key holds the whole piece and its length; a hit is exact, never a matter of hashing.
 
+use kernels::text::Scan;
+
 /// Longest piece that has a [`Key`].
 pub(super) const MAX_BYTES: usize = 15;
 /// Ids [`Words`] gives at once, of which some count.
@@ -19,47 +21,32 @@ pub(super) const ROOM: usize = 24;
 
 /// A piece of 1 to 15 bytes, zero-padded, its length in the last byte. Never zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Key {
-    low: u64,
-    high: u64,
-}
+#[repr(align(16))]
+pub(super) struct Key([u64; 2]);
 
-/// A key and its hash, worked out ahead of the lookup.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Wanted {
-    key: Key,
-    hash: u64,
-}
-
-impl Wanted {
-    /// What no piece has and no empty entry either, so it is never found.
-    pub(super) const NONE: Self = Self { key: Key { low: 0, high: 1 }, hash: 0 };
-
-    #[inline(always)]
-    pub(super) fn new(key: Key) -> Self {
-        Self { key, hash: key.hash() }
-    }
-}
-
-/// What of 16 bytes belongs to a piece of each length, the lower and the upper half.
-static MASKS: [[u64; 2]; MAX_BYTES + 1] = {
-    let mut masks = [[0; 2]; MAX_BYTES + 1];
+/// By length: which of 16 bytes belong to a piece, and what is added to them. A longer piece is the last row,
+/// a key that no piece has and no empty entry either, so it is never found.
+static ROWS: [[u64; 4]; MAX_BYTES + 2] = {
+    let mut rows = [[0, 0, 0, 1]; MAX_BYTES + 2];
     let mut length = 0;
     while length <= MAX_BYTES {
         let mask = (1_u128 << (8 * length)) - 1;
-        masks[length] = [mask as u64, (mask >> 64) as u64];
+        rows[length] = [mask as u64, (mask >> 64) as u64, 0, (length as u64) << 56];
         length += 1;
     }
-    masks
+    rows
 };
 
 impl Key {
-    /// The key of the first `length` of 16 bytes; `length` is at most [`MAX_BYTES`].
+    /// What is in place of the key of a piece that is too long.
+    pub(super) const NONE: Self = Self([0, 1]);
+
+    /// The key of the first `length` of 16 bytes; [`Key::NONE`] if `length` is beyond [`MAX_BYTES`].
     #[inline(always)]
     pub(super) fn of(bytes: &[u8; 16], length: usize) -> Self {
         let word = u128::from_le_bytes(*bytes);
-        let [low, high] = MASKS[length & MAX_BYTES];
-        Self { low: word as u64 & low, high: (word >> 64) as u64 & high | (length as u64) << 56 }
+        let row = &ROWS[length.min(MAX_BYTES + 1)];
+        Self([word as u64 & row[0], (word >> 64) as u64 & row[1] | row[3]])
     }
 
     /// The key of a whole piece, if it is short enough.
@@ -69,9 +56,20 @@ impl Key {
         Some(Self::of(&bytes, piece.len()))
     }
 
+    /// As an entry holds it.
+    fn words(self) -> [u32; 4] {
+        let [low, high] = self.0;
+        [low as u32, (low >> 32) as u32, high as u32, (high >> 32) as u32]
+    }
+
+    fn of_words([a, b, c, d]: [u32; 4]) -> Self {
+        Self([u64::from(a) | u64::from(b) << 32, u64::from(c) | u64::from(d) << 32])
+    }
+
+    /// One product, whose upper bits depend on all of a key.
     #[inline(always)]
     pub(super) fn hash(self) -> u64 {
-        fold(self.low, self.high)
+        (self.0[0] ^ self.0[1].rotate_left(29)).wrapping_mul(0x9E37_79B9_7F4A_7C15)
     }
 }
 
@@ -82,40 +80,46 @@ pub(super) fn fold(a: u64, b: u64) -> u64 {
     product as u64 ^ (product >> 64) as u64
 }
 
-/// Two entries on one cache line: lower half of the key, upper half, and two words of two ids each. An
-/// entry's number of ids is in the upper four bits of the second word, where a key has none.
-pub(super) type Pair = [u64; 8];
+/// Two entries on one cache line: both keys, then the ids of each. The number of an entry's ids is above its
+/// first, see [`COUNT`].
+pub(super) type Pair = [[[u32; 4]; 2]; 2];
+
+/// Bits of an id; above them, in an entry's first, is the number of its ids.
+const COUNT: u32 = 24;
 
 /// Zeroed memory that begins on a cache line.
-struct Lines {
-    words: Vec<u64>,
+struct Lines<T> {
+    words: Vec<T>,
     first: usize,
 }
 
-impl Lines {
+impl<T: Copy + Default> Lines<T> {
+    /// Words on a line.
+    const LINE: usize = 64 / size_of::<T>();
+
     /// `size` words. The allocator gives zero pages, which cost nothing before they are written.
     fn new(size: usize) -> Self {
-        let words = vec![0_u64; size + 8];
+        let words = vec![T::default(); size + Self::LINE];
         // Where an alignment cannot be computed the entries lie across lines, nothing worse.
-        let first = words.as_ptr().align_offset(64).min(8);
+        let first = words.as_ptr().align_offset(64).min(Self::LINE);
         Self { words, first }
     }
 
     #[inline(always)]
-    fn get<const N: usize>(&self) -> &[[u64; N]] {
-        self.words[self.first..self.words.len() - 8 + self.first].as_chunks().0
+    fn get<const N: usize>(&self) -> &[[T; N]] {
+        self.words[self.first..self.words.len() - Self::LINE + self.first].as_chunks().0
     }
 
     #[inline(always)]
-    fn get_mut<const N: usize>(&mut self) -> &mut [[u64; N]] {
-        let end = self.words.len() - 8 + self.first;
+    fn get_mut<const N: usize>(&mut self) -> &mut [[T; N]] {
+        let end = self.words.len() - Self::LINE + self.first;
         self.words[self.first..end].as_chunks_mut().0
     }
 }
 
 /// The cache of short pieces: pairs of entries, the newer first.
 pub(super) struct Words {
-    lines: Lines,
+    lines: Lines<u32>,
     /// 64 minus the number of bits of a pair's index.
     shift: u32,
     used: usize,
@@ -128,50 +132,61 @@ pub(super) struct View<'a> {
     shift: u32,
 }
 
-/// Writes four ids and the fourth repeated: more than are needed, so that how many is no branch.
-#[inline(always)]
-pub(super) fn write(room: &mut [u32; MAX_IDS], four: [u32; 4]) {
-    let (first, rest) = room.split_at_mut(4);
-    first.copy_from_slice(&four);
-    rest.fill(four[3]);
-}
-
 impl View<'_> {
     /// Where a key is, if it is there.
     #[inline(always)]
-    pub(super) fn line(&self, wanted: &Wanted) -> &Pair {
-        &self.pairs[(wanted.hash >> self.shift) as usize]
+    pub(super) fn place(self, key: Key) -> u16 {
+        (key.hash() >> self.shift) as u16
+    }
+
+    /// The address of a place's line, to ask for it.
+    #[inline(always)]
+    pub(super) fn line(self, place: u16) -> *const Pair {
+        self.pairs.as_ptr().wrapping_add(usize::from(place))
     }
 
     /// The ids of a piece: how many, and the first four. There are no more, or the fourth is repeated.
     #[inline(always)]
-    pub(super) fn get(self, wanted: &Wanted) -> Option<(usize, [u32; 4])> {
-        let (pair, key) = (self.line(wanted), wanted.key);
-        let other = |low: u64, high: u64| low ^ key.low | (high ^ key.high) << 4;
+    pub(super) fn get<S: Scan>(self, scan: S, place: u16, key: &Key) -> Option<(usize, [u32; 4])> {
+        let [keys, ids] = self.pairs.get(usize::from(place))?;
         // Chosen without a branch: which of the two it is cannot be predicted.
-        let at = usize::from(other(pair[0], pair[1]) != 0) * 4;
-        let (high, a, b) = (pair[at + 1], pair[at + 2], pair[at + 3]);
-        let found = other(pair[at], high) == 0;
-        found.then_some(((high >> 60) as usize, [a as u32, (a >> 32) as u32, b as u32, (b >> 32) as u32]))
+        let four = ids[scan.which(keys, &key.0)?];
+        Some(((four[0] >> COUNT) as usize, four.map(|id| id & ((1 << COUNT) - 1))))
+    }
+}
+
+/// Writes four ids, and the fourth repeated where there are more than four. More than are needed are written, so
+/// that up to four is no branch.
+#[inline(always)]
+pub(super) fn write(room: &mut [u32; MAX_IDS], count: usize, four: [u32; 4]) {
+    let (first, rest) = room.split_at_mut(4);
+    first.copy_from_slice(&four);
+    if count > 4 {
+        rest.fill(four[3]);
     }
 }
 
 impl Words {
-    /// Pairs at first, 32 KiB, and at most, 2 MiB.
+    /// Pairs at first, 32 KiB, and at most, 4 MiB.
     const LEAST: u32 = 9;
-    const MOST: u32 = 15;
+    const MOST: u32 = 16;
 
     pub(super) fn new() -> Self {
         Self::of_bits(Self::LEAST)
     }
 
     fn of_bits(bits: u32) -> Self {
-        Self { lines: Lines::new(8 << bits), shift: 64 - bits, used: 0 }
+        Self { lines: Lines::new(16 << bits), shift: 64 - bits, used: 0 }
     }
 
     #[inline(always)]
     pub(super) fn view(&self) -> View<'_> {
-        View { pairs: self.lines.get(), shift: self.shift }
+        View { pairs: self.lines.get().as_chunks().0.as_chunks().0, shift: self.shift }
+    }
+
+    /// How many lines there are; with their number keys change their places.
+    pub(super) fn pairs(&self) -> usize {
+        1 << (64 - self.shift)
     }
 
     /// Remembers a piece that is not there, if its ids fit: at most four, or up to 15 of which the fourth and
@@ -181,35 +196,34 @@ impl Words {
         if ids.len() >= MAX_IDS || ids.len() > 4 && ids[3..].iter().any(|&id| id != last) {
             return false;
         }
-        let pairs = 1 << (64 - self.shift);
-        if self.used > pairs / 2 && self.shift > 64 - Self::MOST {
+        if self.used > self.pairs() / 2 && self.shift > 64 - Self::MOST {
             self.grow();
         }
-        let id = |i: usize| u64::from(ids.get(i).copied().unwrap_or(last));
-        let count = (ids.len() as u64) << 60;
-        self.insert([key.low, key.high | count, id(0) | id(1) << 32, id(2) | id(3) << 32]);
+        let mut four = [last; 4];
+        four[..ids.len().min(4)].copy_from_slice(&ids[..ids.len().min(4)]);
+        four[0] |= (ids.len() as u32) << COUNT;
+        self.insert(key, four);
         true
     }
 
     /// Puts an entry first; the second one of its pair is forgotten.
-    fn insert(&mut self, entry: [u64; 4]) {
-        let key = Key { low: entry[0], high: entry[1] << 4 >> 4 };
-        let pair = &mut self.lines.get_mut::<8>()[(key.hash() >> self.shift) as usize];
-        self.used += usize::from(pair[5] == 0);
-        pair.copy_within(0..4, 4);
-        pair[..4].copy_from_slice(&entry);
+    fn insert(&mut self, key: Key, ids: [u32; 4]) {
+        let place = self.view().place(key);
+        let pairs = self.lines.get_mut().as_chunks_mut::<2>().0.as_chunks_mut::<2>().0;
+        let [keys, both] = &mut pairs[usize::from(place)];
+        self.used += usize::from(keys[1] == [0; 4]);
+        *keys = [key.words(), keys[0]];
+        *both = [ids, both[0]];
     }
 
     /// Twice the size, with the same entries.
     fn grow(&mut self) {
         let bits = 64 - self.shift + 1;
         let old = std::mem::replace(self, Self::of_bits(bits));
-        for pair in old.lines.get::<8>() {
+        for [keys, ids] in old.view().pairs {
             // The older of a pair first, so that the order stays.
-            for entry in [[pair[4], pair[5], pair[6], pair[7]], [pair[0], pair[1], pair[2], pair[3]]] {
-                if entry[1] != 0 {
-                    self.insert(entry);
-                }
+            for (key, ids) in keys.iter().zip(ids).rev().filter(|(key, _)| **key != [0; 4]) {
+                self.insert(Key::of_words(*key), *ids);
             }
         }
     }
@@ -218,7 +232,7 @@ impl Words {
 /// The cache of longer pieces: direct-mapped, two lines an entry.
 pub(super) struct Long {
     /// 31 bytes and the length; how many ids; the ids.
-    lines: Lines,
+    lines: Lines<u64>,
 }
 
 impl Long {
@@ -245,7 +259,7 @@ impl Long {
                 &padded
             }
         };
-        let masks = [MASKS[length.min(MAX_BYTES)], MASKS[length.max(16) - 16]];
+        let masks = [ROWS[length.min(MAX_BYTES)], ROWS[length.max(16) - 16]];
         let mut key = [0; 4];
         for (i, (word, eight)) in key.iter_mut().zip(bytes.as_chunks().0).enumerate() {
             *word = u64::from_le_bytes(*eight) & masks[i / 2][i % 2];
@@ -291,14 +305,28 @@ impl Long {
 
 #[cfg(test)]
 mod tests {
+    use kernels::text::{Job, Scanner};
+
     use super::*;
 
     fn key(piece: &[u8]) -> Key {
         Key::of_piece(piece).unwrap()
     }
 
+    struct Get<'a>(&'a Words, Key);
+
+    impl Job for Get<'_> {
+        type Output = Option<(usize, [u32; 4])>;
+
+        #[inline(always)]
+        fn run<S: Scan>(self, scan: S) -> Self::Output {
+            let view = self.0.view();
+            view.get(scan, view.place(self.1), &self.1)
+        }
+    }
+
     fn get(words: &Words, piece: &[u8]) -> Option<(usize, [u32; 4])> {
-        words.view().get(&Wanted::new(key(piece)))
+        Scanner::best().run(Get(words, key(piece)))
     }
 
     #[test]
@@ -311,6 +339,11 @@ mod tests {
             }
         }
         assert_eq!(Key::of_piece(&text[..16]), None);
+        for length in 16..=2048 {
+            assert_eq!(Key::of(text.first_chunk().unwrap(), length), Key::NONE);
+        }
+        let words = Words::new();
+        assert_eq!(Scanner::best().run(Get(&words, Key::NONE)), None);
         assert_ne!(key(b"a"), key(b"a\0"));
         assert_ne!(key(b"\0"), key(b"\0\0"));
         for length in 1..=32 {
@@ -337,7 +370,9 @@ mod tests {
         words.put(key(b"line"), &[1, 2, 3, 4, 4, 4]);
         assert_eq!(get(&words, b"line"), Some((6, [1, 2, 3, 4])));
         let mut room = [0; MAX_IDS];
-        write(&mut room, [1, 2, 3, 4]);
+        write(&mut room, 3, [1, 2, 3, 4]);
+        assert_eq!(room[..5], [1, 2, 3, 4, 0]);
+        write(&mut room, 7, [1, 2, 3, 4]);
         assert_eq!(room[..7], [1, 2, 3, 4, 4, 4, 4]);
         words.put(key(b"more"), &[9; 16]);
         assert_eq!(get(&words, b"more"), None);
@@ -366,7 +401,7 @@ mod tests {
                 assert!((0..=i).filter(|&i| get(&words, &word(i)).is_some()).count() > 450);
             }
         }
-        assert_eq!(words.lines.get::<8>().len(), 1 << Words::MOST);
+        assert_eq!(words.view().pairs.len(), 1 << Words::MOST);
         let known = |i: &u32| get(&words, &word(*i)).is_some_and(|found| found == (2, [*i, 1, 1, 1]));
         let found = (0..400_000).filter(known).count();
         assert!(found > 60_000, "{found}");

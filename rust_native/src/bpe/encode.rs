@@ -10,13 +10,16 @@
 use std::sync::PoisonError;
 
 use super::blocks::{Blocks, CHUNK};
-use super::cache::{self, Long, Wanted, Words};
+use super::cache::{self, Key, Long, Words};
 use super::merge::Work;
 use super::phrases::Phrases;
 use super::pieces::{ByBlocks, Known, OneByOne, Pieces};
 use super::text::Text;
 use super::{MAX_IDLE, Pattern, Regexes, Special, Tokenizer};
 use crate::Error;
+
+/// A chunk, and as many bytes behind it as are looked at from its last.
+pub(super) const PADDED: usize = CHUNK + 16;
 
 /// Working memory of one encoder.
 pub(super) struct Scratch {
@@ -25,8 +28,11 @@ pub(super) struct Scratch {
     pub(super) long: Long,
     pub(super) phrases: Phrases,
     pub(super) work: Work,
-    /// Keys of the pieces of a chunk.
-    pub(super) wanted: [Wanted; CHUNK],
+    /// Keys of the pieces of a chunk, and their lines among the words.
+    pub(super) keys: [Key; CHUNK],
+    pub(super) places: [u16; CHUNK],
+    /// The end of a text.
+    pub(super) padded: [u8; PADDED],
     /// Ids of a chunk: at most one a byte, and the room that a cache's block of ids takes.
     pub(super) ids: [u32; CHUNK + cache::ROOM],
     counted: Vec<u32>,
@@ -37,14 +43,16 @@ pub(super) struct Scratch {
 }
 
 impl Scratch {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             blocks: Blocks::new(),
             words: Words::new(),
             long: Long::new(),
             phrases: Phrases::new(),
             work: Work::default(),
-            wanted: [Wanted::NONE; CHUNK],
+            keys: [Key::NONE; CHUNK],
+            places: [0; CHUNK],
+            padded: [0; PADDED],
             ids: [0; CHUNK + cache::ROOM],
             counted: Vec::new(),
             found: Vec::new(),
@@ -155,8 +163,8 @@ impl Encoder<'_> {
         special: Special,
         ids: &mut Vec<u32>,
     ) -> Result<(), Error> {
-        self.tokenizer.check(text, special)?;
-        self.up_to(text, special, usize::MAX, ids)
+        let tokenizer = self.tokenizer;
+        tokenizer.append(self.scratch(), text, special, ids)
     }
 
     /// Appends the first `limit` ids of `text` to `ids` and returns how many bytes of `text` they stand for;
@@ -174,7 +182,8 @@ impl Encoder<'_> {
     ) -> Result<usize, Error> {
         self.tokenizer.check(text.as_bytes(), special)?;
         let first = ids.len();
-        self.up_to(text.as_bytes(), special, first.saturating_add(limit), ids)?;
+        let tokenizer = self.tokenizer;
+        tokenizer.up_to(self.scratch(), text.as_bytes(), special, first.saturating_add(limit), ids)?;
         ids.truncate(first.saturating_add(limit));
         Ok(self.tokenizer.byte_ranges(&ids[first..]).last().map_or(0, |last| last.end))
     }
@@ -215,29 +224,6 @@ impl Encoder<'_> {
         Ok(total)
     }
 
-    /// Appends ids until the text ends or `ids` holds `enough` or a few more.
-    fn up_to(
-        &mut self,
-        text: &[u8],
-        special: Special,
-        enough: usize,
-        ids: &mut Vec<u32>,
-    ) -> Result<(), Error> {
-        let (tokenizer, scratch) = (self.tokenizer, self.scratch());
-        tokenizer.ready(scratch, text, special)?;
-        tokenizer.segments(text, special, |segment| {
-            match segment {
-                Segment::Special(id) => ids.push(id),
-                Segment::Text(text, from) => {
-                    tokenizer.some(scratch, text, from, ids, enough);
-                }
-            }
-            ids.len() < enough
-        });
-        scratch.work.shrink();
-        Ok(())
-    }
-
     fn scratch(&mut self) -> &mut Scratch {
         self.scratch.get_or_insert_with(|| Box::new(Scratch::new()))
     }
@@ -253,6 +239,41 @@ impl Drop for Encoder<'_> {
 }
 
 impl Tokenizer {
+    /// [`Encoder::encode_bytes_into`] in working memory from elsewhere.
+    pub(super) fn append(
+        &self,
+        scratch: &mut Scratch,
+        text: &[u8],
+        special: Special,
+        ids: &mut Vec<u32>,
+    ) -> Result<(), Error> {
+        self.check(text, special)?;
+        self.up_to(scratch, text, special, usize::MAX, ids)
+    }
+
+    /// Appends ids until the text ends or `ids` holds `enough` or a few more.
+    fn up_to(
+        &self,
+        scratch: &mut Scratch,
+        text: &[u8],
+        special: Special,
+        enough: usize,
+        ids: &mut Vec<u32>,
+    ) -> Result<(), Error> {
+        self.ready(scratch, text, special)?;
+        self.segments(text, special, |segment| {
+            match segment {
+                Segment::Special(id) => ids.push(id),
+                Segment::Text(text, from) => {
+                    self.some(scratch, text, from, ids, enough);
+                }
+            }
+            ids.len() < enough
+        });
+        scratch.work.shrink();
+        Ok(())
+    }
+
     /// Readies `scratch` for [`Tokenizer::some`] of a text: where the pattern is a regular expression, all
     /// pieces are found here, so that one that gives up does so before there are ids.
     #[inline]

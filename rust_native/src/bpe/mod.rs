@@ -16,6 +16,8 @@ mod blocks;
 mod cache;
 pub mod class_ranges;
 pub mod classes;
+mod crew;
+mod cuts;
 mod decode;
 mod encode;
 mod gpt2;
@@ -44,7 +46,9 @@ use std::sync::{Mutex, OnceLock};
 use kernels::Isa;
 use kernels::text::{Job, Scan, Scanner};
 
+pub use self::batch::BatchEncoder;
 use self::cache::Key;
+use self::crew::Crew;
 pub use self::decode::StreamDecoder;
 pub use self::encode::Encoder;
 use self::encode::Scratch;
@@ -90,9 +94,11 @@ pub struct Tokenizer {
     slots: OnceLock<Vec<decode::Slot>>,
     /// Idle working memory with its word caches; as many as calls ever ran at once, at most [`MAX_IDLE`].
     idle: Mutex<Vec<Box<Scratch>>>,
+    /// Idle threads of batches, each with such memory.
+    crews: Mutex<Vec<Crew>>,
 }
 
-/// Bounds what [`Tokenizer::idle`] keeps, about 3 MiB each.
+/// Bounds what [`Tokenizer::idle`] keeps, about 5 MiB each.
 const MAX_IDLE: usize = 64;
 
 impl std::fmt::Debug for Tokenizer {
@@ -139,6 +145,7 @@ impl Tokenizer {
             scanner,
             slots: OnceLock::new(),
             idle: Mutex::new(Vec::new()),
+            crews: Mutex::new(Vec::new()),
         }
     }
 
@@ -309,6 +316,17 @@ impl Specials {
     /// Whether an id is that of a special token.
     fn has(&self, id: u32) -> bool {
         self.list.binary_search_by_key(&id, |&(_, special)| special).is_ok()
+    }
+
+    /// Whether a special token stands across byte `at` or begins at it or at the next one.
+    fn touch(&self, text: &[u8], at: usize) -> bool {
+        let longest = self.by_length.first().map_or(0, |&i| self.list[i].0.len());
+        (at.saturating_sub(longest)..text.len().min(at + 2))
+            .filter(|&from| self.first[text[from] as usize])
+            .any(|from| {
+                let mut tokens = self.list.iter().map(|(token, _)| token.as_bytes());
+                tokens.any(|token| text[from..].starts_with(token) && from + token.len() > at)
+            })
     }
 
     /// The first special token at or after byte `from`, the longest of several at one place: its start,

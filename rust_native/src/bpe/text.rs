@@ -8,8 +8,9 @@
 use kernels::text::{Job, Scan};
 
 use super::Tokenizer;
-use super::cache::{self, Key, Long, Wanted, Words};
-use super::encode::Scratch;
+use super::blocks::CHUNK;
+use super::cache::{self, Key, Long, Words};
+use super::encode::{PADDED, Scratch};
 use super::merge::Work;
 use super::phrases::Phrases;
 use super::pieces::Pieces;
@@ -59,39 +60,52 @@ fn chunk<S: Scan>(
     text: &[u8],
     pieces: usize,
 ) -> usize {
-    let Scratch { blocks, words, long, phrases, work, wanted, ids, found, .. } = scratch;
+    let Scratch { blocks, words, long, phrases, work, keys, places, padded, ids, found, .. } = scratch;
     let starts = &blocks.starts[..=pieces];
-    let view = words.view();
-    // The text's last bytes, so that 16 can be read from any of them.
-    let (edge, mut padded) = (text.len().saturating_sub(16), [0; 32]);
-    padded[..text.len() - edge].copy_from_slice(&text[edge..]);
+    // Readable for 16 bytes from wherever a piece begins; what is behind a piece does not matter.
+    let bytes: &[u8; PADDED] = match text.first_chunk() {
+        Some(bytes) => bytes,
+        None => {
+            padded[..text.len()].copy_from_slice(text);
+            padded
+        }
+    };
     // All keys first, and their lines asked for: what is looked up is there by then, however long it takes.
-    for (wanted, place) in wanted.iter_mut().zip(starts.windows(2)) {
+    let view = words.view();
+    for ((key, at), place) in keys.iter_mut().zip(&mut *places).zip(starts.windows(2)) {
         let (start, length) = (usize::from(place[0]), usize::from(place[1].wrapping_sub(place[0])));
-        let bytes = match text.get(start..start + 16) {
-            Some(bytes) => bytes.first_chunk(),
-            None => padded[start - edge..].first_chunk(),
-        };
-        *wanted = match bytes {
-            Some(bytes) if length <= cache::MAX_BYTES => Wanted::new(Key::of(bytes, length)),
-            _ => Wanted::NONE,
-        };
-        scan.fetch(view.line(wanted));
+        let Some(sixteen) = bytes[start % CHUNK..].first_chunk() else { continue };
+        *key = Key::of(sixteen, length);
+        *at = view.place(*key);
+        scan.fetch(view.line(*at));
     }
-    let (mut wanted, mut count) = (wanted[..pieces].iter(), 0);
+    let (mut next, mut count) = (0, 0);
     loop {
         let view = words.view();
-        let missed = loop {
-            let Some(next) = wanted.next() else { return count };
-            let Some((more, four)) = view.get(next) else { break pieces - 1 - wanted.len() };
-            let Some(room) = ids[count..].first_chunk_mut() else { break pieces - 1 - wanted.len() };
-            cache::write(room, four);
+        let known = keys[next..pieces].iter().zip(&places[next..pieces]);
+        let mut hits = 0;
+        for (key, &place) in known {
+            let Some((more, four)) = view.get(scan, place, key) else { break };
+            // Before the last piece there are fewer ids than bytes of a chunk.
+            let Some(room) = ids[count % CHUNK..].first_chunk_mut() else { break };
+            cache::write(room, more, four);
             count += more;
-        };
-        let start = usize::from(starts[missed]);
-        let (text, length) = (&text[start..], usize::from(starts[missed + 1]) - start);
-        let ids = &mut ids[count..];
-        count += scan.apart(Miss { tokenizer, words, long, phrases, work, found, text, length, ids });
+            hits += 1;
+        }
+        next += hits;
+        if next == pieces {
+            return count;
+        }
+        let start = usize::from(starts[next]);
+        let (text, length) = (&text[start..], usize::from(starts[next + 1]) - start);
+        let (ids, size) = (&mut ids[count..], words.pairs());
+        let miss = Miss { tokenizer, words: &mut *words, long, phrases, work, found, text, length, ids };
+        count += scan.apart(miss);
+        next += 1;
+        if words.pairs() != size {
+            let view = words.view();
+            keys[next..pieces].iter().zip(&mut places[next..]).for_each(|(key, at)| *at = view.place(*key));
+        }
     }
 }
 

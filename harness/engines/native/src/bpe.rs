@@ -29,7 +29,7 @@ impl Engine for Bpe {
             language: "rust".into(),
             versions: [("rust_native".to_string(), env!("CARGO_PKG_VERSION").to_string())].into(),
             settings: [
-                ("call".to_string(), "Encoder::encode_into, encode_batch".to_string()),
+                ("call".to_string(), "Encoder::encode_into, BatchEncoder::encode_into".to_string()),
                 ("isa".to_string(), Scanner::best().isa().name().to_string()),
             ]
             .into(),
@@ -45,7 +45,7 @@ impl Engine for Bpe {
                 let tokenizer = self.load(folder)?;
                 let threads = batch.then_some(order.threads.max(1));
                 let fresh = fresh.then(|| folder.to_path_buf());
-                Ok(Box::new(Encode { tokenizer, fresh, texts, threads, ids: Vec::new() }))
+                Ok(Box::new(Encode { tokenizer, fresh, texts, threads, ids: Vec::new(), starts: Vec::new() }))
             }
             Task::Detokenize => {
                 let ids = order.files.read_ids()?;
@@ -68,6 +68,8 @@ struct Encode<'a> {
     /// Of the batch call; absent: one call a text.
     threads: Option<usize>,
     ids: Vec<u32>,
+    /// Where each text's ids begin, of the batch call.
+    starts: Vec<usize>,
 }
 
 impl Job for Encode<'_> {
@@ -82,9 +84,9 @@ impl Job for Encode<'_> {
     fn run(&mut self, _laps: &mut Laps) -> Result<()> {
         match self.threads {
             Some(threads) => {
-                for ids in self.tokenizer.encode_batch(&self.texts, Special::Allow, threads)? {
-                    self.ids.extend_from_slice(&ids);
-                }
+                // Its threads and their caches stay with the tokenizer from run to run.
+                let mut encoder = self.tokenizer.batch_encoder(threads);
+                encoder.encode_into(&self.texts, Special::Allow, &mut self.ids, &mut self.starts)?;
             }
             None => {
                 let mut encoder = self.tokenizer.encoder();

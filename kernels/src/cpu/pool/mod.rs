@@ -32,7 +32,8 @@ use super::denormals::Flushed;
 use super::engine::CpuError;
 
 pub use pin::{PinError, Pinning, allowed_cpus};
-pub(crate) use queue::{Queue, piece};
+pub use queue::Queue;
+pub(crate) use queue::piece;
 
 /// Pauses before a waiting thread parks.
 const SPINS: u32 = 4_000;

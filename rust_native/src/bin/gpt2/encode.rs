@@ -4,7 +4,7 @@ use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 
 use clap::Args;
-use rust_native::{Special, Tokenizer};
+use rust_native::Special;
 use serde::{Deserialize, Serialize};
 
 use crate::input::{self, SpecialChoice};
@@ -30,7 +30,7 @@ pub struct Encode {
     /// vocab.json and merges.txt; default: GPT-2's, embedded
     #[arg(long, value_name = "PATH")]
     tokenizer: Option<PathBuf>,
-    /// Threads for --jsonl
+    /// Threads, for the lines of --jsonl or the parts of a long text
     #[arg(long, default_value_t = 1)]
     threads: usize,
 }
@@ -40,15 +40,15 @@ struct TextLine {
     text: String,
 }
 
-impl AsRef<str> for TextLine {
-    fn as_ref(&self) -> &str {
-        &self.text
+impl AsRef<[u8]> for TextLine {
+    fn as_ref(&self) -> &[u8] {
+        self.text.as_bytes()
     }
 }
 
 #[derive(Serialize)]
-struct IdsLine {
-    ids: Vec<u32>,
+struct IdsLine<'a> {
+    ids: &'a [u32],
 }
 
 impl Encode {
@@ -57,20 +57,26 @@ impl Encode {
         let tokenizer = input::tokenizer(self.tokenizer.as_deref())?;
         let special = Special::from(self.special);
         let mut out = BufWriter::new(io::stdout().lock());
+        let mut encoder = tokenizer.batch_encoder(self.threads);
+        let (mut ids, mut starts) = (Vec::new(), Vec::new());
         if let Some(text) = &self.text {
-            plain(&tokenizer, text, special, &mut out)?;
+            encoder.encode_into(&[text], special, &mut ids, &mut starts)?;
+            plain(&ids, &mut out)?;
         } else {
             for input in input::open(&self.files)? {
                 if self.jsonl {
                     input.json_blocks(BLOCK, "{\"text\": …}", |lines: Vec<TextLine>| {
-                        for ids in tokenizer.encode_batch(&lines, special, self.threads)? {
-                            serde_json::to_writer(&mut out, &IdsLine { ids }).map_err(io::Error::from)?;
+                        encoder.encode_into(&lines, special, &mut ids, &mut starts)?;
+                        for place in starts.windows(2) {
+                            let line = IdsLine { ids: &ids[place[0]..place[1]] };
+                            serde_json::to_writer(&mut out, &line).map_err(io::Error::from)?;
                             out.write_all(b"\n")?;
                         }
                         Ok(())
                     })?;
                 } else {
-                    plain(&tokenizer, &input.text()?, special, &mut out)?;
+                    encoder.encode_into(&[input.text()?], special, &mut ids, &mut starts)?;
+                    plain(&ids, &mut out)?;
                 }
             }
         }
@@ -79,8 +85,7 @@ impl Encode {
     }
 }
 
-fn plain(tokenizer: &Tokenizer, text: &str, special: Special, out: &mut impl Write) -> anyhow::Result<()> {
-    let ids = tokenizer.encode(text, special)?;
+fn plain(ids: &[u32], out: &mut impl Write) -> anyhow::Result<()> {
     for (i, id) in ids.iter().enumerate() {
         let space = if i == 0 { "" } else { " " };
         write!(out, "{space}{id}")?;
