@@ -21,7 +21,7 @@ pub use cpu::attention::{Attend, Span};
 pub use cpu::engine::{Cpu, CpuError};
 pub use cpu::isa::Isa;
 pub use cpu::kv::{KvCache, KvShape};
-pub use cpu::linear::{Input, Linear, Output};
+pub use cpu::linear::{Best, Input, Linear, Output};
 pub use cpu::pack::{PANEL, Packed};
 pub use cpu::packer::Packer;
 pub use cpu::pool::{PinError, Pinning, Team, allowed_cpus};

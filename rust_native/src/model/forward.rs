@@ -55,11 +55,19 @@ impl Gpt2 {
     ) -> Result<&'c [f32], GenerateError> {
         let (rows, wanted) = self.check_parts(cache, parts.clone())?;
         cache.work.fit(&self.config, rows.min(CHUNK), wanted);
-        cache.work.fit_logits(wanted * self.config.vocab_size);
+        cache.work.fit_logits(wanted, self.config.vocab_size);
         self.run(cache, parts);
         let work = &mut cache.work;
         let logits = &mut work.logits[..wanted * self.config.vocab_size];
-        self.project(&work.picked[..wanted * self.config.n_embd], logits);
+        if wanted > 0 {
+            let rows = &work.picked[..wanted * self.config.n_embd];
+            self.cpu.linear_best(
+                self.normed(rows, &self.norm),
+                self.head(),
+                logits,
+                &mut work.best[..wanted],
+            );
+        }
         Ok(logits)
     }
 
@@ -114,7 +122,8 @@ impl Gpt2 {
         cache.work.fit(&self.config, rows.min(CHUNK), wanted);
         self.run(&mut cache, part);
         let mut logits = vec![0.0; wanted * self.config.vocab_size];
-        self.project(&cache.work.picked[..wanted * self.config.n_embd], &mut logits);
+        let rows = &cache.work.picked[..wanted * self.config.n_embd];
+        self.cpu.linear(self.normed(rows, &self.norm), self.head(), &mut logits, Output::Store);
         Ok(logits)
     }
 
@@ -166,13 +175,6 @@ impl Gpt2 {
             // x += gelu(norm_2(x) W + b) W + b
             cpu.linear(self.normed(x, &block.norm_2), &block.inner, inner, Output::Gelu);
             cpu.linear(Input::Rows(inner), &block.inner_out, x, Output::Add);
-        }
-    }
-
-    /// Logits `[N, V]` of residual rows `[N, C]`.
-    fn project(&self, rows: &[f32], logits: &mut [f32]) {
-        if !rows.is_empty() {
-            self.cpu.linear(self.normed(rows, &self.norm), self.head(), logits, Output::Store);
         }
     }
 
