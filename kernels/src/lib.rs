@@ -12,7 +12,6 @@
 mod buffer;
 pub mod cpu;
 mod precision;
-#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod prefetch;
 pub mod text;
 
