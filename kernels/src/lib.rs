@@ -15,7 +15,6 @@ pub mod cpu;
 #[cfg(feature = "cuda")]
 pub mod cuda;
 mod precision;
-#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod prefetch;
 pub mod text;
 
@@ -24,7 +23,7 @@ pub use cpu::attention::{Attend, Span};
 pub use cpu::engine::{Cpu, CpuError};
 pub use cpu::isa::Isa;
 pub use cpu::kv::{KvCache, KvShape};
-pub use cpu::linear::{Input, Linear, Output};
+pub use cpu::linear::{Best, Input, Linear, Output};
 pub use cpu::pack::{PANEL, Packed};
 pub use cpu::packer::Packer;
 pub use cpu::pool::{PinError, Pinning, Queue, Team, allowed_cpus};

@@ -1,8 +1,9 @@
 //! Asking for memory before it is read, in each architecture's words.
 
 /// Asks for the cache line at `at`. A hint: it never faults, whatever the address, and changes
-/// nothing.
+/// nothing. Where neither architecture's word is known, nothing is asked.
 #[inline(always)]
+#[cfg_attr(not(any(target_arch = "x86_64", target_arch = "aarch64")), allow(unused_variables))]
 pub(crate) fn prefetch<T>(at: *const T) {
     #[cfg(target_arch = "x86_64")]
     {

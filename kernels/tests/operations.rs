@@ -6,7 +6,9 @@
 mod common;
 
 use common::{close, cpus, gelu64, layernorm64, values};
-use kernels::{Cpu, Input, Isa, KvCache, KvPrecision, KvShape, Linear, Output, Packed, Precision, Span};
+use kernels::{
+    Best, Cpu, Input, Isa, KvCache, KvPrecision, KvShape, Linear, Output, Packed, Precision, Span,
+};
 use proptest::prelude::*;
 
 #[test]
@@ -49,6 +51,37 @@ fn argmax_takes_the_lowest_of_equals() {
         }
         assert_eq!(argmax(&[]), 0);
         assert_eq!(argmax(&[f32::NEG_INFINITY, -3.0]), 1);
+    }
+}
+
+/// Every path, precision and way of sharing the work out: the best of a row is its argmax.
+#[test]
+fn a_product_knows_where_its_rows_are_largest() {
+    let (k, n) = (40, 201);
+    let mut w = values(1, k * n);
+    // Columns of one panel and of two are equal: ties, and the lowest index wins.
+    for row in w.chunks_exact_mut(n) {
+        (row[70], row[71], row[199]) = (row[5], row[5], row[5]);
+    }
+    for (cpu, precision) in Precision::ALL.into_iter().flat_map(|p| cpus(3).map(move |cpu| (cpu, p))) {
+        let linear = Linear { weight: Packed::from_kn(&cpu, &w, k, n, precision), bias: Vec::new() };
+        for m in [1, 2, 9, 20, 200] {
+            let mut x = values(2, m * k);
+            // Towards the equal columns, in every other row.
+            for row in x.chunks_exact_mut(k).step_by(2) {
+                row.iter_mut().zip(w.chunks_exact(n)).for_each(|(x, w)| *x = w[5]);
+            }
+            let (mut y, mut best) = (vec![0.0; m * n], Vec::new());
+            best.resize_with(m, Best::default);
+            cpu.linear_best(Input::Rows(&x), &linear, &mut y, &mut best);
+            let mut plain = vec![0.0; m * n];
+            cpu.linear(Input::Rows(&x), &linear, &mut plain, Output::Store);
+            assert_eq!(y, plain, "{cpu:?} {precision} {m} rows");
+            for (row, best) in y.chunks_exact(n).zip(&best) {
+                assert_eq!(best.index(), (cpu.table().argmax)(row), "{cpu:?} {precision} {m} rows");
+            }
+            assert!(best.iter().step_by(2).all(|best| best.index() == 5), "{cpu:?} {precision} {m} rows");
+        }
     }
 }
 

@@ -12,7 +12,7 @@
 
 use std::ops::Range;
 
-use kernels::{Buffer, KvCache, KvPrecision, KvShape, Span};
+use kernels::{Best, Buffer, KvCache, KvPrecision, KvShape, Span};
 
 use crate::Config;
 use crate::generate::GenerateError;
@@ -51,6 +51,8 @@ pub(crate) struct Workspace {
     pub(crate) picked: Vec<f32>,
     /// Their logits `[N, V]`.
     pub(crate) logits: Buffer,
+    /// Where each row of them is largest.
+    pub(crate) best: Vec<Best>,
 }
 
 impl Cache {
@@ -98,9 +100,11 @@ impl Cache {
             heads: Vec::new(),
             inner: Vec::new(),
             picked: Vec::new(),
-            logits: Buffer::zeroed(batch * config.vocab_size),
+            logits: Buffer::default(),
+            best: Vec::new(),
         };
         work.fit(config, batch, batch);
+        work.fit_logits(batch, config.vocab_size);
         Ok(Cache {
             kv: KvCache::new(shape),
             lengths: vec![0; batch],
@@ -185,6 +189,14 @@ impl Cache {
         &self.work.logits[i * self.vocab..][..self.vocab]
     }
 
+    /// The id with the largest of the logits of [`Cache::logits_row`], the lowest such id on a tie.
+    ///
+    /// # Panics
+    /// If there was no such row.
+    pub fn best(&self, i: usize) -> u32 {
+        self.work.best[i].index() as u32
+    }
+
     /// Sequence i becomes a copy of what sequence `sources[i]` was, for all i at once.
     ///
     /// # Panics
@@ -224,10 +236,13 @@ impl Workspace {
         }
     }
 
-    /// Makes room for `len` logits; what was there is lost when there was less.
-    pub(crate) fn fit_logits(&mut self, len: usize) {
-        if self.logits.len() < len {
-            self.logits = Buffer::zeroed(len);
+    /// Makes room for the logits of `rows` rows; what was there is lost when there was less.
+    pub(crate) fn fit_logits(&mut self, rows: usize, vocab: usize) {
+        if self.logits.len() < rows * vocab {
+            self.logits = Buffer::zeroed(rows * vocab);
+        }
+        if self.best.len() < rows {
+            self.best.resize_with(rows, Best::default);
         }
     }
 }

@@ -6,7 +6,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use super::dots::Dots;
 use super::integers::Integers;
 use super::isa::Isa;
-use super::pool::{PinError, Pinning, Team};
+use super::pack::Packed;
+use super::pool::{Ahead, PinError, Pinning, Team, part};
 use super::table::Table;
 use crate::{Buffer, Precision};
 
@@ -60,7 +61,20 @@ pub struct Cpu {
     scratch: Vec<Mutex<Scratch>>,
     /// What every thread's scratch holds at least, in the order of `Need::sizes`.
     reserved: [AtomicUsize; 4],
+    expected: Expected,
 }
+
+/// The weights that [`Cpu::expect`] named: where they begin (0 for none), panels, bytes of a panel. If
+/// two callers name theirs at once, threads ask for memory in vain.
+#[derive(Default)]
+struct Expected {
+    start: AtomicUsize,
+    panels: AtomicUsize,
+    stride: AtomicUsize,
+}
+
+/// Bytes asked for ahead at most: an eighth of what a second-level cache holds.
+const AHEAD: usize = 64 << 10;
 
 /// One thread's working memory; it grows to the largest operation and stays. What registers are
 /// loaded from lies on cache lines: a load across two costs both. So does the scratch itself: its
@@ -114,7 +128,17 @@ impl Cpu {
         let team = Team::with(threads, pinning)?;
         let scratch = (0..team.size()).map(|_| Mutex::default()).collect();
         let (integers, dots) = (Integers::of(isa), Dots::of(isa));
-        Ok(Cpu { isa, table, integers, dots, team, pinning, scratch, reserved: Default::default() })
+        Ok(Cpu {
+            isa,
+            table,
+            integers,
+            dots,
+            team,
+            pinning,
+            scratch,
+            reserved: Default::default(),
+            expected: Expected::default(),
+        })
     }
 
     /// The instruction set in use.
@@ -157,6 +181,13 @@ impl Cpu {
         }
     }
 
+    /// Says which weights the operation *after* the coming one reads. At the end of the coming one each
+    /// thread asks memory for the beginning of its part of them while it waits for the others, so that
+    /// they need not be waited for. Changes no result; unsaid, or untrue, it costs time.
+    pub fn expect(&self, weights: &Packed) {
+        self.expected.put(weights);
+    }
+
     /// Runs `f(thread, its scratch)` on every thread of the team, each scratch holding at least
     /// `need`. Whoever turns out to do the work, all have grown alike, so an operation repeated at
     /// the same or a smaller size allocates nothing.
@@ -167,17 +198,56 @@ impl Cpu {
                 self.scratch(thread).grow(need);
             }
         }
-        self.team.run(|thread| {
+        let next = self.expected.take();
+        self.team.run_then(|thread| {
             let scratch = &mut *self.scratch(thread);
             // Another caller may have announced this size and not yet reached this thread.
             scratch.grow(need);
             f(thread, scratch);
+            next.of(thread, self.threads())
         });
     }
 
     /// Scratch holds no state between operations, so one left by a panic is as good.
     fn scratch(&self, thread: usize) -> MutexGuard<'_, Scratch> {
         self.scratch[thread].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Expected {
+    fn put(&self, weights: &Packed) {
+        let (start, bytes, panels) = (weights.start(), weights.bytes(), weights.panels());
+        self.panels.store(panels, Relaxed);
+        self.stride.store(bytes / panels.max(1), Relaxed);
+        self.start.store(start, Relaxed);
+    }
+
+    /// For one operation.
+    fn take(&self) -> Next {
+        Next {
+            start: self.start.swap(0, Relaxed),
+            panels: self.panels.load(Relaxed),
+            stride: self.stride.load(Relaxed),
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Next {
+    start: usize,
+    panels: usize,
+    stride: usize,
+}
+
+impl Next {
+    /// The beginning of what `thread` will read.
+    fn of(self, thread: usize, threads: usize) -> Ahead {
+        let own = part(self.panels, threads, thread);
+        if self.start == 0 || own.is_empty() {
+            return Ahead::default();
+        }
+        let start = self.start + own.start * self.stride;
+        Ahead::new(start..start + AHEAD.min(own.len() * self.stride))
     }
 }
 
@@ -200,5 +270,37 @@ impl Scratch {
 impl std::fmt::Debug for Cpu {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Cpu({}, {} threads)", self.isa, self.threads())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_expected_is_each_threads_own_part_and_expected_once() {
+        for precision in Precision::ALL {
+            let cpu = Cpu::new(1, None).unwrap();
+            let weights = Packed::from_kn(&cpu, &vec![0.5; 70 * 1000], 70, 1000, precision);
+            cpu.expect(&weights);
+            let next = cpu.expected.take();
+            let (panels, stride) = (weights.panels(), weights.bytes() / weights.panels());
+            for threads in [1, 2, 5, 64] {
+                let asked = |thread| {
+                    let mut ahead = next.of(thread, threads);
+                    std::iter::from_fn(move || ahead.ask().then_some(())).count() * 64
+                };
+                let own = |thread| part(panels, threads, thread).len() * stride;
+                assert!((0..threads).all(|thread| asked(thread) == own(thread).min(AHEAD)), "{precision}");
+            }
+            assert_eq!(next.of(1, 2), Ahead::new(address(&weights, panels / 2, stride)));
+            assert!(!cpu.expected.take().of(0, 1).ask(), "once");
+        }
+    }
+
+    /// Of the panels from `panel` on, as many bytes as are asked for.
+    fn address(weights: &Packed, panel: usize, stride: usize) -> std::ops::Range<usize> {
+        let start = weights.start() + panel * stride;
+        start..start + AHEAD.min(weights.bytes() - panel * stride)
     }
 }

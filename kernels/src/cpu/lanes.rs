@@ -134,7 +134,7 @@ pub(super) unsafe fn layernorm<V: Lanes>(x: &[f32], gain: &[f32], bias: &[f32], 
 }
 
 #[inline(always)]
-unsafe fn max_of<V: Lanes>(x: &[f32]) -> f32 {
+pub(super) unsafe fn largest<V: Lanes>(x: &[f32]) -> f32 {
     // SAFETY: the CPU is the caller's promise.
     unsafe {
         let mut max = V::splat(f32::NEG_INFINITY);
@@ -149,7 +149,7 @@ unsafe fn max_of<V: Lanes>(x: &[f32]) -> f32 {
 pub(super) unsafe fn softmax<V: Lanes>(x: &mut [f32]) {
     // SAFETY: the CPU is the caller's promise.
     unsafe {
-        let max = V::splat(max_of::<V>(x));
+        let max = V::splat(largest::<V>(x));
         let mut sum = V::splat(0.0);
         for i in (0..x.len()).step_by(V::N) {
             // The pad's exponential is 1.2e-38: nothing beside the maximum's 1.
@@ -206,7 +206,7 @@ pub(super) unsafe fn widen<V: Lanes>(words: &[u32], rows: &mut [f32]) {
 #[inline(always)]
 pub(super) unsafe fn argmax<V: Lanes>(x: &[f32]) -> usize {
     // SAFETY: the CPU is the caller's promise.
-    let max = unsafe { max_of::<V>(x) };
+    let max = unsafe { largest::<V>(x) };
     x.iter().position(|&v| v == max).unwrap_or(0)
 }
 
@@ -214,7 +214,7 @@ pub(super) unsafe fn argmax<V: Lanes>(x: &[f32]) -> usize {
 pub(super) unsafe fn log_sum_exp<V: Lanes>(x: &[f32]) -> f32 {
     // SAFETY: the CPU is the caller's promise.
     unsafe {
-        let max = max_of::<V>(x);
+        let max = largest::<V>(x);
         let shift = V::splat(max);
         let mut sum = V::splat(0.0);
         for i in (0..x.len()).step_by(V::N) {
@@ -243,6 +243,7 @@ macro_rules! table {
     softmax: entry!($lanes, $features, softmax(x: &mut [f32])),
     softmax_columns: entry!($lanes, $features,
                 softmax_columns(x: &mut [f32], sums: &mut [f32; PANEL])),
+    largest: entry!($lanes, $features, largest(x: &[f32]) -> f32),
     argmax: entry!($lanes, $features, argmax(x: &[f32]) -> usize),
     log_sum_exp: entry!($lanes, $features, log_sum_exp(x: &[f32]) -> f32),
         };

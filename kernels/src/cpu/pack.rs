@@ -79,6 +79,11 @@ impl Packed {
         size_of_val::<[f32]>(&self.data)
     }
 
+    /// The address of the first panel.
+    pub(crate) fn start(&self) -> usize {
+        self.data.as_ptr().addr()
+    }
+
     /// Panels, `ceil(N / 32)`.
     pub(crate) fn panels(&self) -> usize {
         self.n.div_ceil(PANEL)

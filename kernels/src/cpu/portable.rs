@@ -21,6 +21,7 @@ pub static TABLE: Table = Table {
     layernorm,
     softmax,
     softmax_columns,
+    largest,
     argmax,
     log_sum_exp,
 };
@@ -135,7 +136,7 @@ fn layernorm(x: &[f32], gain: &[f32], bias: &[f32], eps: f32, out: &mut [f32]) {
 }
 
 fn softmax(x: &mut [f32]) {
-    let max = x.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let max = largest(x);
     let mut sum = 0.0;
     for v in x.iter_mut() {
         *v = (*v - max).exp();
@@ -163,6 +164,10 @@ fn softmax_columns(x: &mut [f32], sums: &mut [f32; PANEL]) {
     }
 }
 
+fn largest(x: &[f32]) -> f32 {
+    x.iter().copied().fold(f32::NEG_INFINITY, f32::max)
+}
+
 fn argmax(x: &[f32]) -> usize {
     let mut best = 0;
     for (i, &v) in x.iter().enumerate() {
@@ -174,6 +179,6 @@ fn argmax(x: &[f32]) -> usize {
 }
 
 fn log_sum_exp(x: &[f32]) -> f32 {
-    let max = x.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let max = largest(x);
     max + x.iter().map(|v| (v - max).exp()).sum::<f32>().ln()
 }

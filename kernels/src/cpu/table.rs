@@ -91,6 +91,8 @@ pub struct Table {
     /// The same down each of the 32 columns of `x` `[keys][32]`, without the division: writes
     /// `exp(x - column max)` and puts each column's sum in `sums`.
     pub softmax_columns: fn(x: &mut [f32], sums: &mut [f32; PANEL]),
+    /// The largest value; minus infinity for an empty row.
+    pub largest: fn(x: &[f32]) -> f32,
     /// Index of the largest value, the lowest such index on a tie; 0 for an empty row.
     pub argmax: fn(x: &[f32]) -> usize,
     /// `ln(sum exp x)`.

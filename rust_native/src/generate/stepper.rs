@@ -5,7 +5,7 @@ use crate::Cache;
 use crate::model::Gpt2;
 
 /// A batch under greedy decoding: [`Stepper::prefill`], then [`Stepper::step`] as often as wanted.
-/// A step is one forward pass and one argmax per sequence, and allocates nothing.
+/// A step is one forward pass, which finds each sequence's likeliest token on its way, and allocates nothing.
 #[derive(Debug)]
 pub struct Stepper<'m> {
     model: &'m Gpt2,
@@ -74,10 +74,7 @@ impl<'m> Stepper<'m> {
 
     fn choose(&mut self) -> &[u32] {
         self.tokens.clear();
-        for sequence in 0..self.cache.batch() {
-            let best = (self.model.cpu().table().argmax)(self.cache.logits_row(sequence));
-            self.tokens.push(best as u32);
-        }
+        self.tokens.extend((0..self.cache.batch()).map(|sequence| self.cache.best(sequence)));
         &self.tokens
     }
 }

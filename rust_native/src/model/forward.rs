@@ -8,7 +8,7 @@
 //!
 //! Shapes: R rows, B sequences, C width, F inner width, V vocabulary, N rows whose logits are wanted.
 
-use kernels::{Attend, Input, Output, Span};
+use kernels::{Attend, Input, Linear, Output, Span};
 
 use super::{Gpt2, Norm};
 use crate::Cache;
@@ -16,6 +16,9 @@ use crate::generate::GenerateError;
 
 /// Rows that pass through the blocks together.
 pub(crate) const CHUNK: usize = 512;
+
+/// Rows up to which a product waits for its weights rather than for its arithmetic.
+const FEW: usize = 8;
 
 /// Of which new tokens the logits are wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,11 +58,21 @@ impl Gpt2 {
     ) -> Result<&'c [f32], GenerateError> {
         let (rows, wanted) = self.check_parts(cache, parts.clone())?;
         cache.work.fit(&self.config, rows.min(CHUNK), wanted);
-        cache.work.fit_logits(wanted * self.config.vocab_size);
+        cache.work.fit_logits(wanted, self.config.vocab_size);
         self.run(cache, parts);
         let work = &mut cache.work;
         let logits = &mut work.logits[..wanted * self.config.vocab_size];
-        self.project(&work.picked[..wanted * self.config.n_embd], logits);
+        if wanted > 0 {
+            // What follows is the first block of the next step.
+            self.expect(wanted, self.blocks.first().map(|block| &block.qkv));
+            let rows = &work.picked[..wanted * self.config.n_embd];
+            self.cpu.linear_best(
+                self.normed(rows, &self.norm),
+                self.head(),
+                logits,
+                &mut work.best[..wanted],
+            );
+        }
         Ok(logits)
     }
 
@@ -114,7 +127,8 @@ impl Gpt2 {
         cache.work.fit(&self.config, rows.min(CHUNK), wanted);
         self.run(&mut cache, part);
         let mut logits = vec![0.0; wanted * self.config.vocab_size];
-        self.project(&cache.work.picked[..wanted * self.config.n_embd], &mut logits);
+        let rows = &cache.work.picked[..wanted * self.config.n_embd];
+        self.cpu.linear(self.normed(rows, &self.norm), self.head(), &mut logits, Output::Store);
         Ok(logits)
     }
 
@@ -138,15 +152,18 @@ impl Gpt2 {
         let (cpu, c, f) = (self.cpu(), self.config.n_embd, self.config.n_inner);
         let work = &mut cache.work;
         let mut rows = work.at.len();
+        self.expect(rows, self.blocks.first().map(|block| &block.qkv));
         cpu.embed(&self.tokens.weight, &self.positions, &work.at, &mut work.x[..rows * c]);
         for (layer, block) in self.blocks.iter().enumerate() {
             let x = &mut work.x[..rows * c];
             let (qkv, heads) = (&mut work.qkv[..rows * 3 * c], &mut work.heads[..rows * c]);
             // x += attention(norm_1(x)) W + b
+            self.expect(rows, Some(&block.attention_out));
             cpu.linear(self.normed(x, &block.norm_1), &block.qkv, qkv, Output::Store);
             let last = layer + 1 == self.blocks.len() && ends_alone(&work.spans, &work.wanted);
             let how = Attend { scale: self.score_scale(layer), products: self.precision, last };
             // Lone queries have a path of their own, which longer spans beside them would close.
+            self.expect(rows, Some(&block.attention_out));
             for spans in [&work.lone, &work.spans].into_iter().filter(|spans| !spans.is_empty()) {
                 cpu.attention(&mut cache.kv, layer, spans, qkv, how, heads);
             }
@@ -162,17 +179,21 @@ impl Gpt2 {
             }
             let (x, heads) = (&mut work.x[..rows * c], &work.heads[..rows * c]);
             let inner = &mut work.inner[..rows * f];
+            self.expect(rows, Some(&block.inner));
             cpu.linear(Input::Rows(heads), &block.attention_out, x, Output::Add);
             // x += gelu(norm_2(x) W + b) W + b
+            self.expect(rows, Some(&block.inner_out));
             cpu.linear(self.normed(x, &block.norm_2), &block.inner, inner, Output::Gelu);
+            let next = self.blocks.get(layer + 1).map_or(self.head(), |block| &block.qkv);
+            self.expect(rows, Some(next));
             cpu.linear(Input::Rows(inner), &block.inner_out, x, Output::Add);
         }
     }
 
-    /// Logits `[N, V]` of residual rows `[N, C]`.
-    fn project(&self, rows: &[f32], logits: &mut [f32]) {
-        if !rows.is_empty() {
-            self.cpu.linear(self.normed(rows, &self.norm), self.head(), logits, Output::Store);
+    /// Says what the operation after the next one reads. With many rows nobody waits for weights.
+    fn expect(&self, rows: usize, linear: Option<&Linear>) {
+        if let Some(linear) = linear.filter(|_| rows <= FEW) {
+            self.cpu.expect(&linear.weight);
         }
     }
 

@@ -8,6 +8,7 @@
 //! are many, large ones in parts of the panels; else panels, and then each prepares all rows for itself,
 //! which costs less than a second meeting of the team.
 
+mod best;
 mod dots;
 mod floats;
 mod wholes;
@@ -22,6 +23,8 @@ use super::pool::{Queue, piece};
 use super::share::Shared;
 use super::table::{MAX_ROWS, Table};
 use crate::Precision;
+
+pub use best::Best;
 
 /// Rows prepared at a time. In f32 with the floats' blocks of inputs, up to 384 KiB of A. Fewer would
 /// fetch the weights more often, more would leave threads without work at the end.
@@ -88,6 +91,21 @@ impl Cpu {
     /// # Panics
     /// If the lengths of input, bias, norm or `y` do not fit the weight's shape.
     pub fn linear(&self, input: Input<'_>, w: &Linear, y: &mut [f32], output: Output) {
+        self.product(input, w, y, output, &[]);
+    }
+
+    /// [`Cpu::linear`] that stores Y, and for each of its rows where it is largest: a head and its greedy
+    /// choice.
+    ///
+    /// # Panics
+    /// As [`Cpu::linear`], and if `best` has not M elements.
+    pub fn linear_best(&self, input: Input<'_>, w: &Linear, y: &mut [f32], best: &mut [Best]) {
+        best.fill_with(Best::default);
+        assert_eq!(best.len() * w.weight.outputs(), y.len(), "one of the best for each row");
+        self.product(input, w, y, Output::Store, best);
+    }
+
+    fn product(&self, input: Input<'_>, w: &Linear, y: &mut [f32], output: Output, best: &[Best]) {
         let (k, n) = (w.weight.inputs(), w.weight.outputs());
         assert!(k > 0 && input.rows().len().is_multiple_of(k), "rows of {k} inputs");
         let m = input.rows().len() / k;
@@ -97,7 +115,7 @@ impl Cpu {
         let (table, integers) = (self.table(), self.integers());
         let bf16 = w.weight.precision() == Precision::Bf16;
         let dots = self.dots().filter(|dots| bf16 && m >= dots.least);
-        let job = Job { table, integers, dots, input, w, output, y: Shared::new(y) };
+        let job = Job { table, integers, dots, input, w, output, best, y: Shared::new(y) };
         let (block, parts) = job.row_block();
         let (blocks, panels) = (m.div_ceil(block), w.weight.panels());
         let need = job.need(m.min(block));
@@ -139,6 +157,8 @@ struct Job<'a> {
     input: Input<'a>,
     w: &'a Linear,
     output: Output,
+    /// Of each row, or none.
+    best: &'a [Best],
     y: Shared<'a>,
 }
 
@@ -266,6 +286,11 @@ impl Job<'_> {
         let none = ks.start > 0 || self.w.bias.is_empty();
         let bias = if none { &NONE } else { &self.w.bias[column..] };
         take(&bias[..width], ks.start > 0 || self.output == Output::Add, y);
+        if ks.end == self.w.weight.inputs()
+            && let Some(best) = self.best.get(row)
+        {
+            best.look(self.table, y, column);
+        }
         y
     }
 }

@@ -45,6 +45,13 @@ impl Shape {
         for (out, (bytes, sums)) in out.chunks_exact_mut((1 + self.run) * rows).zip(runs) {
             let (correction, words) = out.split_at_mut(rows);
             correction[i] = -zero * sums.iter().sum::<i32>();
+            if rows == 1 {
+                // The same as below, in wide registers.
+                for (word, four) in words.iter_mut().zip(bytes.as_chunks::<4>().0) {
+                    *word = i32::from_le_bytes(four.map(i8::cast_unsigned));
+                }
+                continue;
+            }
             for (column, four) in words.chunks_exact_mut(rows).zip(bytes.as_chunks::<4>().0) {
                 column[i] = i32::from_le_bytes(four.map(i8::cast_unsigned));
             }

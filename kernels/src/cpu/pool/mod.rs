@@ -19,6 +19,7 @@
 //! Invariant: `run` returns, or unwinds, only after every index has finished, and nobody touches
 //! its job afterwards.
 
+mod ahead;
 mod pin;
 mod queue;
 
@@ -31,15 +32,16 @@ use std::thread::{self, JoinHandle, Thread};
 use super::denormals::Flushed;
 use super::engine::CpuError;
 
+pub(crate) use ahead::Ahead;
 pub use pin::{PinError, Pinning, allowed_cpus};
 pub use queue::Queue;
-pub(crate) use queue::piece;
+pub(crate) use queue::{part, piece};
 
 /// Pauses before a waiting thread parks.
 const SPINS: u32 = 4_000;
 
 /// A job on the caller's stack. Its true lifetime is that of the call of `run`, see [`Order`].
-type Job = &'static (dyn Fn(usize) + Sync);
+type Job = &'static (dyn Fn(usize) -> Ahead + Sync);
 
 /// A fixed number of threads, the caller's among them.
 pub struct Team {
@@ -165,15 +167,26 @@ impl Team {
     /// # Panics
     /// With the payload of a panicking `f`, after all indices have ended.
     pub fn run(&self, f: impl Fn(usize) + Sync) {
+        self.run_then(|index| {
+            f(index);
+            Ahead::default()
+        });
+    }
+
+    /// [`Team::run`] of an `f` that says what its thread will read next, which it asks for while it
+    /// waits for the others.
+    pub(crate) fn run_then(&self, f: impl Fn(usize) -> Ahead + Sync) {
         let _flushed = Flushed::enter();
         if self.workers.is_empty() || self.shared.busy.swap(true, Ordering::Acquire) {
-            (0..self.size()).for_each(f);
+            (0..self.size()).for_each(|index| _ = f(index));
             return;
         }
         let state = &*self.shared;
-        let job: &(dyn Fn(usize) + Sync) = &f;
+        let job: &(dyn Fn(usize) -> Ahead + Sync) = &f;
         let epoch = state.start(&job, &self.workers);
-        let mut panic = catch_unwind(AssertUnwindSafe(|| f(0))).err();
+        let own = catch_unwind(AssertUnwindSafe(|| f(0)));
+        let mut ahead = own.as_ref().copied().unwrap_or_default();
+        let mut panic = own.err();
         for (worker, seat) in state.seats.iter().enumerate() {
             if seat.begin(epoch) {
                 let late = catch_unwind(AssertUnwindSafe(|| f(worker + 1))).err();
@@ -181,7 +194,7 @@ impl Team {
                 seat.done.store(epoch, Ordering::Relaxed);
             }
         }
-        state.wait_for_seats(epoch);
+        state.wait_for_seats(epoch, &mut ahead);
         let theirs = lock(&state.panic).take();
         state.busy.store(false, Ordering::Release);
         if let Some(payload) = panic.or(theirs) {
@@ -192,7 +205,7 @@ impl Team {
 
 impl State {
     /// Publishes a job; gives its epoch.
-    fn start(&self, job: &&(dyn Fn(usize) + Sync), workers: &[JoinHandle<()>]) -> usize {
+    fn start(&self, job: &&(dyn Fn(usize) -> Ahead + Sync), workers: &[JoinHandle<()>]) -> usize {
         // Published by the epoch.
         self.order.job.store(std::ptr::from_ref(job).cast_mut().cast(), Ordering::Relaxed);
         // SeqCst pairs with the worker's store to `parked` before its last look at `epoch`: one
@@ -209,9 +222,9 @@ impl State {
     fn work(&self, worker: usize) {
         let _flushed = Flushed::enter();
         let seat = &self.seats[worker];
-        let mut seen = 0;
+        let (mut seen, mut ahead) = (0, Ahead::default());
         loop {
-            seen = self.wait_for_epoch(seat, seen);
+            seen = self.wait_for_epoch(seat, seen, &mut ahead);
             if self.order.stop.load(Ordering::Acquire) {
                 return;
             }
@@ -223,8 +236,9 @@ impl State {
             // SAFETY: the job is this epoch's, stored before the epoch that we have seen, and `run`
             // keeps it alive until `done` is stored, see above.
             let job = unsafe { *self.order.job.load(Ordering::Relaxed) };
-            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| job(worker + 1))) {
-                lock(&self.panic).get_or_insert(payload);
+            match catch_unwind(AssertUnwindSafe(|| job(worker + 1))) {
+                Ok(next) => ahead = next,
+                Err(payload) => _ = lock(&self.panic).get_or_insert(payload),
             }
             // SeqCst pairs with the caller's store to `waiting` before its last look at `done`.
             seat.done.store(seen, Ordering::SeqCst);
@@ -235,13 +249,13 @@ impl State {
     }
 
     /// Waits for an epoch after `seen` and gives the newest.
-    fn wait_for_epoch(&self, seat: &Seat, seen: usize) -> usize {
+    fn wait_for_epoch(&self, seat: &Seat, seen: usize, ahead: &mut Ahead) -> usize {
         for _ in 0..SPINS {
             let epoch = self.order.epoch.load(Ordering::Acquire);
             if epoch != seen {
                 return epoch;
             }
-            std::hint::spin_loop();
+            ahead.pause();
         }
         seat.parked.store(true, Ordering::SeqCst);
         loop {
@@ -255,7 +269,7 @@ impl State {
     }
 
     /// Waits until every index of `epoch` has ended: spins, then parks.
-    fn wait_for_seats(&self, epoch: usize) {
+    fn wait_for_seats(&self, epoch: usize, ahead: &mut Ahead) {
         let mut spins = SPINS;
         for seat in &self.seats {
             while seat.done.load(Ordering::Acquire) != epoch {
@@ -263,7 +277,7 @@ impl State {
                     return self.park_until_done(epoch);
                 }
                 spins -= 1;
-                std::hint::spin_loop();
+                ahead.pause();
             }
         }
     }

@@ -114,7 +114,7 @@ fn unpack(word: u64) -> Range<usize> {
 
 /// The `index`-th of `parts` ranges of `0..total`. Unlike [`piece`], the longer ones are spread
 /// over all parts: of few pieces each processor gets its share, instead of the first all of them.
-fn part(total: usize, parts: usize, index: usize) -> Range<usize> {
+pub(crate) fn part(total: usize, parts: usize, index: usize) -> Range<usize> {
     index * total / parts..(index + 1) * total / parts
 }
 
