@@ -128,14 +128,25 @@ extern "C" fn emulation_wait(kind: u32, line: u32) {
 /// Called by kernels: exchanges a number within the warp.
 #[unsafe(no_mangle)]
 extern "C" fn emulation_exchange(value: u64, from: u32, line: u32) -> u64 {
+    exchange(value, line)[from as usize % WARP].get()
+}
+
+/// Called by kernels: gives a number, and shows what all lanes of the warp gave.
+#[unsafe(no_mangle)]
+extern "C" fn emulation_gather(value: u64, line: u32) -> *const u64 {
+    exchange(value, line).as_ptr().cast()
+}
+
+/// What the warp's lanes gave, once all have: overwritten by the next exchange but one.
+fn exchange<'a>(value: u64, line: u32) -> &'a [Cell<u64>; WARP] {
     // SAFETY: as in `emulation_wait`.
     let lane = unsafe { &*RUNNING.get() };
-    // SAFETY: the warp's numbers live until the block ends.
+    // SAFETY: the warp's numbers live until the block ends, and so do those who look at them.
     let numbers = &unsafe { &*lane.numbers }[usize::from(lane.odd.get())];
     lane.odd.set(!lane.odd.get());
     numbers[lane.index].set(value);
     suspend(lane, Wait::Warp(line));
-    numbers[from as usize % WARP].get()
+    numbers
 }
 
 fn suspend(lane: &Lane, wait: Wait) {

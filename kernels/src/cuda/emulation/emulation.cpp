@@ -28,6 +28,8 @@ void emulation_enter(const EmulationThread *thread) { emulation_current = thread
 void emulation_wait(unsigned kind, unsigned line);
 // In Rust: gives `value`, waits for the warp, takes what the lane `from` gave.
 unsigned long long emulation_exchange(unsigned long long value, unsigned from, unsigned line);
+// In Rust: gives `value`, waits for the warp, shows what all 32 lanes gave, until the next but one exchange.
+const unsigned long long *emulation_gather(unsigned long long value, unsigned line);
 }
 
 #define threadIdx (emulation_current->thread)

@@ -2,7 +2,7 @@
 
 use super::{
     Argument, Buffer, Dims, GEMV_THREADS, Kernel, Launch, Operation, POSITIONS, Plan, PlanError, QUERIES,
-    ROW_THREADS, SAMPLE_THREADS, SPLITS_MAX, Shape, TILE, TILE_DEPTH,
+    ROW_THREADS, SAMPLE_THREADS, SPLITS_MAX, Shape, TENSOR_DEPTH, TILE, TILE_DEPTH, Weights,
 };
 
 /// How a plan ends: which token comes next.
@@ -385,10 +385,14 @@ impl Builder<'_> {
         self.push(Operation::Norm, [self.rows(), 1, 1], ROW_THREADS, 2 * warps, arguments);
     }
 
-    /// grid (tiles of outputs, tiles of rows); shared: a tile of either side, padded by 4.
+    /// grid (tiles of outputs, tiles of rows); shared: a tile of either side, padded by 4 words; two bf16
+    /// are a word.
     fn matmul(&mut self, operation: Operation, outputs: usize, arguments: Vec<Argument>) {
         let grid = [outputs.div_ceil(TILE), self.rows().div_ceil(TILE), 1];
-        let shared = 2 * TILE_DEPTH * (TILE + 4);
+        let shared = match self.shape.weights {
+            Weights::F32 => 2 * TILE_DEPTH * (TILE + 4),
+            Weights::Bf16 => 2 * TILE * (TENSOR_DEPTH / 2 + 4),
+        };
         self.push(operation, grid, GEMV_THREADS, shared, arguments);
     }
 

@@ -25,8 +25,10 @@ pub const ROW_THREADS: u32 = 128;
 pub const SAMPLE_THREADS: u32 = 256;
 /// Rows and columns of a tile of a matrix product.
 pub const TILE: usize = 64;
-/// Inputs that such a tile takes at a time.
+/// Inputs that such a tile takes at a time in f32.
 pub const TILE_DEPTH: usize = 16;
+/// Inputs that it takes at a time in bf16, on tensor cores.
+pub const TENSOR_DEPTH: usize = 32;
 /// Queries of a block of `attend_tiles`.
 pub const QUERIES: usize = 16;
 /// Positions it takes at a time.
