@@ -103,6 +103,61 @@ proptest! {
     }
 }
 
+/// What attention sums up over a step of keys is scaled when a later step raises the maximum: keys that
+/// grow along the text raise it in each, keys that shrink in none.
+#[test]
+fn every_length_is_attended_whether_scores_rise_or_fall() {
+    let (heads, d, c) = (2, 24, 48);
+    let lengths: Vec<usize> = (1..130).step_by(2).chain([160, 255, 256, 257, 300]).collect();
+    for (slope, precision) in
+        [0.03_f32, -0.03, 0.0].into_iter().flat_map(|s| KvPrecision::ALL.map(|p| (s, p)))
+    {
+        for lengths in lengths.chunks(5) {
+            let inputs: Vec<Vec<f32>> = lengths
+                .iter()
+                .map(|&len| {
+                    let mut qkv = values(80 + len as u64, len * 3 * c);
+                    for (t, row) in qkv.chunks_exact_mut(3 * c).enumerate() {
+                        row[..c].iter_mut().for_each(|q| *q += 1.0);
+                        row[c..2 * c].iter_mut().for_each(|k| *k += slope * t as f32);
+                    }
+                    qkv
+                })
+                .collect();
+            let spans = spans(&vec![0; lengths.len()], lengths);
+            let (qkv, rows) = (inputs.concat(), lengths.iter().sum::<usize>());
+            for cpu in cpus(2) {
+                let shape = KvShape {
+                    layers: 1,
+                    sequences: lengths.len(),
+                    heads,
+                    head_dim: d,
+                    capacity: 300,
+                    precision,
+                };
+                let (mut cache, mut out) = (KvCache::new(shape), vec![0.0; rows * c]);
+                cpu.attention(&mut cache, 0, &spans, &qkv, 0.2, &mut out);
+                for span in &spans {
+                    let rounded = [false, precision == KvPrecision::Bf16];
+                    let heads = Heads { qkv: &inputs[span.sequence], heads, d, scale: 0.2, rounded };
+                    // Every query of short texts, some of long ones.
+                    for t in (0..span.rows).filter(|t| span.rows < 40 || t % 13 == 0 || t + 1 == span.rows) {
+                        let got = &out[(span.row + t) * c..][..c];
+                        for (got, (want, _)) in got.iter().zip(heads.query(t)) {
+                            let error = (f64::from(*got) - want).abs();
+                            // A score of up to 50 is known to 1e-5 or so, and so is its weight.
+                            assert!(
+                                error <= 5e-5,
+                                "{cpu:?} {precision} {slope} {span:?} {t}: {got} for {want}"
+                            );
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
 /// 150 positions of three heads at once, then ten more.
 fn attended(cpu: &Cpu, precision: KvPrecision, products: Precision) -> Vec<f32> {
     let (heads, head_dim, c) = (3, 20, 60);

@@ -5,7 +5,8 @@
 
 mod common;
 
-use common::{close, cpus, gelu64, layernorm64, values};
+use common::{close, cpus, gelu64, layernorm64, value, values};
+use kernels::cpu::table::{Columns, Tile};
 use kernels::{
     Best, Cpu, Input, Isa, KvCache, KvPrecision, KvShape, Linear, Output, Packed, Precision, Span,
 };
@@ -24,15 +25,113 @@ fn gelu_over_the_whole_range() {
 
 #[test]
 fn exponentials_keep_their_stated_error() {
-    // softmax of [0, x] gives e^x / (1 + e^x): the vector exp is seen through it on [-87, 0].
+    // Those of [0, x] are 1 and e^x.
     for cpu in cpus(1) {
         for i in 0..8700 {
             let x = -f64::from(i) * 0.01;
             let x32 = x as f32;
             let mut pair = [0.0, x32];
-            (cpu.table().softmax)(&mut pair);
-            let e = f64::from(x32).exp();
-            close(&format!("{cpu:?} exp({x})"), &pair[1..], &[e / (1.0 + e)], 0.0, 6e-7);
+            (cpu.table().exponentials)(&mut pair);
+            let budget = 2e-7 * (1.0 - x);
+            close(&format!("{cpu:?} exp({x})"), &pair, &[1.0, f64::from(x32).exp()], 0.0, budget);
+        }
+    }
+}
+
+#[test]
+fn powers_of_two_keep_their_stated_error() {
+    // Columns of 0 and x: where 0 is the maximum, x becomes 2^x.
+    for cpu in cpus(1) {
+        let budget = if cpu.isa() == Isa::Portable { 1e-6 } else { 2e-7 };
+        for i in 0..126_000 {
+            let x = (i as f32 * -1e-3).max(-126.0);
+            let mut rows = [0.0; 64];
+            rows[32..].fill(x);
+            let mut columns = Columns::EMPTY;
+            assert!((cpu.table().softmax_step)(&mut rows, &mut columns));
+            close(&format!("{cpu:?} 2^{x}"), &rows[62..], &[f64::from(x).exp2(); 2], 0.0, budget);
+        }
+    }
+}
+
+#[test]
+fn a_softmax_in_steps_is_one_over_all_rows() {
+    // Scores that fall, so no maximum rises after the first step; that rise; and neither.
+    let slopes: [fn(usize) -> f32; 3] = [|row| row as f32 * -0.7, |row| row as f32 * 0.7, |_| 0.0];
+    for (cpu, slope) in
+        cpus(1).flat_map(|cpu| slopes.map(|slope| (Cpu::new(1, Some(cpu.isa())).unwrap(), slope)))
+    {
+        let rows = 61;
+        let x: Vec<f32> = (0..rows * 32).map(|i| 3.0 * value(60, i) + slope(i / 32)).collect();
+        let (mut columns, mut whole) = (Columns::EMPTY, x.clone());
+        (cpu.table().softmax_step)(&mut whole, &mut columns);
+        for size in [1, 2, 7, 32, 60] {
+            let mut parts = Columns::EMPTY;
+            // The first column's weights so far, as a product with values would have summed them up.
+            let mut weights: Vec<f32> = Vec::new();
+            for (step, part) in x.chunks(size * 32).enumerate() {
+                let (mut part, before) = (part.to_vec(), parts.max);
+                let risen = (cpu.table().softmax_step)(&mut part, &mut parts);
+                assert_eq!(risen, parts.max != before, "{cpu:?} rows {size} step {step}");
+                assert!(risen || parts.factors == [1.0; 32], "{cpu:?} {:?}", parts.factors);
+                weights.iter_mut().for_each(|weight| *weight *= parts.factors[0]);
+                weights.extend(part.iter().step_by(32));
+            }
+            assert_eq!(parts.max, columns.max, "{cpu:?}");
+            let want = |x: &[f32]| x.iter().map(|&x| f64::from(x)).collect::<Vec<f64>>();
+            close(&format!("{cpu:?} sums of {size}"), &parts.sums, &want(&columns.sums), 0.0, 2e-5);
+            let first: Vec<f32> = whole.iter().step_by(32).copied().collect();
+            close(&format!("{cpu:?} weights of {size}"), &weights, &want(&first), 1e-30, 2e-5);
+        }
+        for (column, &sum) in columns.sums.iter().enumerate() {
+            let scores = || x.iter().skip(column).step_by(32).map(|&x| f64::from(x));
+            let max = scores().fold(f64::MIN, f64::max);
+            close(
+                &format!("{cpu:?} column {column}"),
+                &[sum],
+                &[scores().map(|x| (x - max).exp2()).sum()],
+                0.0,
+                1e-6,
+            );
+        }
+    }
+}
+
+#[test]
+fn tiles_are_added_to_what_is_there() {
+    for cpu in cpus(1) {
+        let table = cpu.table();
+        for (rows, k) in (1..=table.rows).flat_map(|rows| [0, 1, 2, 5, 64].map(|k| (rows, k))) {
+            let (a, b, before) = (values(70, k * rows), values(71, k * 32), values(72, rows * 40));
+            let words: Vec<u32> = {
+                let mut words = vec![0; k * 16];
+                (table.narrow)(&b, &mut words);
+                words
+            };
+            let (mut sums, mut total) = (before.clone(), before.clone());
+            let tile = Tile { a: &a, lda: rows, b: &b, ldb: 32, k, rows };
+            let pairs = Tile { a: &a, lda: rows, b: &words, ldb: 16, k, rows };
+            let run = |bf16: bool, add: bool, c: &mut [f32]| match (bf16, add) {
+                (false, false) => (table.tile)(tile, c, 40),
+                (false, true) => (table.tile_add)(tile, c, 40),
+                (true, false) => (table.tile_bf16)(pairs, c, 40),
+                (true, true) => (table.tile_bf16_add)(pairs, c, 40),
+            };
+            for bf16 in [false, true] {
+                sums.copy_from_slice(&before);
+                total.copy_from_slice(&before);
+                run(bf16, false, &mut sums);
+                run(bf16, true, &mut total);
+                for (i, &got) in total.iter().enumerate() {
+                    // Columns 32 to 40 belong to nobody.
+                    let want = if i % 40 < 32 {
+                        f64::from(sums[i]) + f64::from(before[i])
+                    } else {
+                        f64::from(before[i])
+                    };
+                    close(&format!("{cpu:?} {rows} x {k} bf16 {bf16} [{i}]"), &[got], &[want], 8.0, 1e-6);
+                }
+            }
         }
     }
 }
@@ -101,9 +200,9 @@ proptest! {
             (table.layernorm)(&x, &gain, &bias, 1e-5, &mut out);
             close("layernorm", &out, &layernorm64(&x, &gain, &bias, 1e-5), 1.0, 2e-5);
             out.copy_from_slice(&x);
-            (table.softmax)(&mut out);
-            let want: Vec<f64> = exps.iter().map(|e| e / sum).collect();
-            close("softmax", &out, &want, 1e-30, 4e-6);
+            let total = (table.exponentials)(&mut out);
+            close("exponentials", &out, &exps, 1e-30, 2e-5);
+            close("their sum", &[total], &[sum], 0.0, 4e-6);
             close("log_sum_exp", &[(table.log_sum_exp)(&x)], &[max + sum.ln()], 1.0, 2e-6);
             out.copy_from_slice(&x);
             (table.add)(&mut out, &gain);

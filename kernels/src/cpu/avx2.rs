@@ -6,7 +6,7 @@ use std::arch::x86_64::*;
 
 use super::lanes::{self, Lanes, entry, recompiled, table, tile_entry};
 use super::portable;
-use super::table::{PANEL, Table, Tile};
+use super::table::{Columns, Table, Tile};
 use super::tiles::{self, Right};
 
 /// Proof that this CPU runs AVX2 and FMA; made only by [`Avx2::detect`].
@@ -92,11 +92,11 @@ impl Lanes for F32x8 {
         F32x8(unsafe { _mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(self.0) })
     }
     #[inline(always)]
-    unsafe fn pow2(self) -> Self {
-        // SAFETY: see splat. The exponent field of a float is the biased power itself.
+    unsafe fn times_pow2(self, n: Self) -> Self {
+        // SAFETY: see splat. A power of two is added to the exponent field.
         F32x8(unsafe {
-            let biased = _mm256_add_epi32(_mm256_cvtps_epi32(self.0), _mm256_set1_epi32(127));
-            _mm256_castsi256_ps(_mm256_slli_epi32::<23>(biased))
+            let power = _mm256_slli_epi32::<23>(_mm256_cvtps_epi32(n.0));
+            _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(self.0), power))
         })
     }
     #[inline(always)]
@@ -122,16 +122,16 @@ impl Lanes for F32x8 {
 /// # Safety
 /// AVX2, FMA, and a tile that passed `Tile::check`.
 #[inline(always)]
-unsafe fn tile<W: Right<F32x8>>(t: &Tile<'_, W>, c: &mut [f32], ldc: usize) {
+unsafe fn tile<W: Right<F32x8>, const ADD: bool>(t: &Tile<'_, W>, c: &mut [f32], ldc: usize) {
     macro_rules! halves {
         ($($m:literal),*) => {
             // SAFETY: exactly the caller's promises; both parts lie within the 32 columns.
             unsafe {
                 match t.rows {
-                    1 => tiles::tile::<F32x8, W, 1, 4, 2>(t, 0, c, ldc),
-                    2 => tiles::tile::<F32x8, W, 2, 4, 1>(t, 0, c, ldc),
+                    1 => tiles::tile::<F32x8, W, ADD, 1, 4, 2>(t, 0, c, ldc),
+                    2 => tiles::tile::<F32x8, W, ADD, 2, 4, 1>(t, 0, c, ldc),
                     $($m => for part in [0, 1] {
-                        tiles::tile::<F32x8, W, $m, 2, 1>(t, part, c, ldc);
+                        tiles::tile::<F32x8, W, ADD, $m, 2, 1>(t, part, c, ldc);
                     },)*
                     rows => unreachable!("a checked tile of {rows} rows"),
                 }

@@ -7,7 +7,7 @@ use std::arch::x86_64::*;
 
 use super::lanes::{self, Lanes, entry, recompiled, table, tile_entry};
 use super::portable;
-use super::table::{PANEL, Table, Tile};
+use super::table::{Columns, Table, Tile};
 use super::tiles::{self, Right};
 
 /// Proof that this CPU runs AVX-512F; made only by [`Avx512::detect`].
@@ -93,9 +93,9 @@ impl Lanes for F32x16 {
         F32x16(unsafe { _mm512_roundscale_ps::<_MM_FROUND_TO_NEAREST_INT>(self.0) })
     }
     #[inline(always)]
-    unsafe fn pow2(self) -> Self {
+    unsafe fn times_pow2(self, n: Self) -> Self {
         // SAFETY: see splat.
-        F32x16(unsafe { _mm512_scalef_ps(_mm512_set1_ps(1.0), self.0) })
+        F32x16(unsafe { _mm512_scalef_ps(self.0, n.0) })
     }
     #[inline(always)]
     unsafe fn sum(self) -> f32 {
@@ -112,13 +112,13 @@ impl Lanes for F32x16 {
 /// # Safety
 /// AVX-512F, and a tile that passed `Tile::check`.
 #[inline(always)]
-unsafe fn tile<W: Right<F32x16>>(t: &Tile<'_, W>, c: &mut [f32], ldc: usize) {
+unsafe fn tile<W: Right<F32x16>, const ADD: bool>(t: &Tile<'_, W>, c: &mut [f32], ldc: usize) {
     macro_rules! rows {
         ($($m:literal x $u:literal),*) => {
             // SAFETY: exactly the caller's promises.
             unsafe {
                 match t.rows {
-                    $($m => tiles::tile::<F32x16, W, $m, 2, $u>(t, 0, c, ldc),)*
+                    $($m => tiles::tile::<F32x16, W, ADD, $m, 2, $u>(t, 0, c, ldc),)*
                     rows => unreachable!("a checked tile of {rows} rows"),
                 }
             }

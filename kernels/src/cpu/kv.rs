@@ -192,9 +192,15 @@ pub(super) trait Kept: Word + Send + Sync {
     /// The tile product with a right operand in them.
     fn tile(table: &Table) -> Kernel<Self>;
 
+    /// The same, added to what is there.
+    fn tile_add(table: &Table) -> Kernel<Self>;
+
     /// Puts a number for each row into column `at` of rows that follow each other, and changes no
     /// other column.
     fn put_column(rows: &mut [Self], at: usize, x: &[f32]);
+
+    /// Puts rows of 32 numbers.
+    fn put_rows(table: &Table, rows: &mut [Self], x: &[f32]);
 
     /// Puts up to 32 numbers into the first columns of a row; the others become zero or stay.
     fn put_row(table: &Table, row: &mut [Self], x: &[f32]);
@@ -224,10 +230,18 @@ impl Kept for f32 {
         table.tile
     }
 
+    fn tile_add(table: &Table) -> Kernel<f32> {
+        table.tile_add
+    }
+
     fn put_column(rows: &mut [f32], at: usize, x: &[f32]) {
         for (row, &x) in rows.chunks_exact_mut(PANEL).zip(x) {
             row[at] = x;
         }
+    }
+
+    fn put_rows(_table: &Table, rows: &mut [f32], x: &[f32]) {
+        rows.copy_from_slice(x);
     }
 
     fn put_row(_table: &Table, row: &mut [f32], x: &[f32]) {
@@ -265,12 +279,20 @@ impl Kept for u32 {
         table.tile_bf16
     }
 
+    fn tile_add(table: &Table) -> Kernel<u32> {
+        table.tile_bf16_add
+    }
+
     /// Number by number: rounding the column as a row first, in registers, took longer.
     fn put_column(rows: &mut [u32], at: usize, x: &[f32]) {
         let (at, shift) = (at % Self::WORDS, at / Self::WORDS * 16);
         for (row, &x) in rows.chunks_exact_mut(Self::WORDS).zip(x) {
             row[at] = row[at] & !(0xFFFF << shift) | bf16(x) << shift;
         }
+    }
+
+    fn put_rows(table: &Table, rows: &mut [u32], x: &[f32]) {
+        (table.narrow)(x, rows);
     }
 
     fn put_row(table: &Table, row: &mut [u32], x: &[f32]) {

@@ -4,11 +4,12 @@
 //! `#[target_feature]` functions. Everything here is `inline(always)`: it becomes part of such a
 //! function and is compiled with its features, never called on its own.
 //!
-//! `exp`: x = n ln2 + r with |r| <= ln2/2, e^r by Cephes' polynomial of degree 7, times 2^n; the
-//! relative error is below 2e-7 on [-87.3, 88.3] (checked exhaustively enough in tests). Below
-//! that range it gives 1.2e-38, which every sum here absorbs.
+//! `exp`: x = n ln2 + r with |r| <= ln2/2, e^r by a polynomial of degree 6, times 2^n. `exp2`: x = n + r
+//! with |r| <= 1/2, likewise. Both polynomials are off by 2e-9 of the value at most (Remez' algorithm in
+//! 40 digits), so what is left is rounding: the relative error is below 2e-7 on [-87.3, 88.3] and on
+//! [-126, 127]. Below these ranges both give 1.2e-38, which every sum here absorbs.
 
-use super::table::PANEL;
+use super::table::{Columns, PANEL};
 
 /// A register of `N` floats.
 ///
@@ -32,8 +33,8 @@ pub(super) trait Lanes: Copy {
     unsafe fn fma(self, b: Self, c: Self) -> Self;
     /// To the nearest whole number, ties to even.
     unsafe fn round(self) -> Self;
-    /// `2^self` for whole numbers in -126..=127.
-    unsafe fn pow2(self) -> Self;
+    /// `self 2^n` for whole numbers `n`, where it and `self` have a leading one.
+    unsafe fn times_pow2(self, n: Self) -> Self;
     unsafe fn sum(self) -> f32;
     unsafe fn largest(self) -> f32;
 }
@@ -41,6 +42,7 @@ pub(super) trait Lanes: Copy {
 /// `e^x`, see the head of this file.
 #[inline(always)]
 unsafe fn exp<V: Lanes>(x: V) -> V {
+    const E: [f32; 7] = [1.383_684_6e-3, 8.374_816e-3, 4.166_822_5e-2, 0.166_664_2, 0.499_999_9, 1.0, 1.0];
     // SAFETY: arithmetic only; the CPU is the caller's promise.
     unsafe {
         let x = x.max(V::splat(-87.3)).min(V::splat(88.3));
@@ -48,11 +50,40 @@ unsafe fn exp<V: Lanes>(x: V) -> V {
         // ln2 in two parts: the first has few bits, so n times it is exact.
         let r = n.fma(V::splat(-0.693_359_4), x);
         let r = n.fma(V::splat(2.121_944_4e-4), r);
-        let mut p = V::splat(1.987_569_1e-4);
-        for c in [1.398_2e-3, 8.333_452e-3, 4.166_579_6e-2, 0.166_666_65, 0.5] {
-            p = p.fma(r, V::splat(c));
+        polynomial(E, r).times_pow2(n)
+    }
+}
+
+/// `2^x` for x up to 127.
+#[inline(always)]
+unsafe fn exp2<V: Lanes>(x: V) -> V {
+    const TWO: [f32; 7] = [
+        1.534_581_2e-4,
+        1.339_993_1e-3,
+        9.618_489e-3,
+        5.550_328_6e-2,
+        0.240_226_46,
+        std::f32::consts::LN_2,
+        1.0,
+    ];
+    // SAFETY: arithmetic only; the CPU is the caller's promise.
+    unsafe {
+        let x = x.max(V::splat(-126.0));
+        let n = x.round();
+        polynomial(TWO, x.sub(n)).times_pow2(n)
+    }
+}
+
+/// Coefficients from the highest power down.
+#[inline(always)]
+unsafe fn polynomial<V: Lanes, const D: usize>(coefficients: [f32; D], x: V) -> V {
+    // SAFETY: arithmetic only; the CPU is the caller's promise.
+    unsafe {
+        let mut p = V::splat(coefficients[0]);
+        for &c in &coefficients[1..] {
+            p = p.fma(x, V::splat(c));
         }
-        p.fma(r.mul(r), r).add(V::splat(1.0)).mul(n.pow2())
+        p
     }
 }
 
@@ -145,44 +176,55 @@ pub(super) unsafe fn largest<V: Lanes>(x: &[f32]) -> f32 {
     }
 }
 
+/// By powers of two, whose argument takes one multiply-add. The maximum's product may be rounded: that
+/// scales all of them alike.
 #[inline(always)]
-pub(super) unsafe fn softmax<V: Lanes>(x: &mut [f32]) {
+pub(super) unsafe fn exponentials<V: Lanes>(x: &mut [f32]) -> f32 {
     // SAFETY: the CPU is the caller's promise.
     unsafe {
-        let max = V::splat(largest::<V>(x));
+        let unit = V::splat(std::f32::consts::LOG2_E);
+        let shift = V::splat(-largest::<V>(x)).mul(unit);
         let mut sum = V::splat(0.0);
         for i in (0..x.len()).step_by(V::N) {
-            // The pad's exponential is 1.2e-38: nothing beside the maximum's 1.
-            let e = exp(part::<V>(x, i, f32::NEG_INFINITY).sub(max));
+            // The pad's power is 1.2e-38: nothing beside the maximum's 1.
+            let e = exp2(part::<V>(x, i, f32::NEG_INFINITY).fma(unit, shift));
             sum = sum.add(e);
             put(e, x, i);
         }
-        let scale = V::splat(1.0 / sum.sum());
-        for i in (0..x.len()).step_by(V::N) {
-            put(part::<V>(x, i, 0.0).mul(scale), x, i);
-        }
+        sum.sum()
     }
 }
 
+/// The maximum is looked for in two rows at a time: one by one they would wait for each other.
 #[inline(always)]
-pub(super) unsafe fn softmax_columns<V: Lanes>(x: &mut [f32], sums: &mut [f32; PANEL]) {
+pub(super) unsafe fn softmax_step<V: Lanes>(x: &mut [f32], columns: &mut Columns) -> bool {
     assert_eq!(x.len() % PANEL, 0);
-    // SAFETY: each row has 32 floats and `first + N <= 32`.
+    let before = columns.max;
+    // SAFETY: each row has 32 floats and `first + N <= 32`; the CPU is the caller's promise.
     unsafe {
         for first in (0..PANEL).step_by(V::N) {
-            let mut max = V::splat(f32::NEG_INFINITY);
-            for row in x.chunks_exact(PANEL) {
-                max = max.max(V::load(row.as_ptr().add(first)));
+            let mut max = [V::load(before.as_ptr().add(first)); 2];
+            for rows in x.chunks(2 * PANEL) {
+                for (max, row) in max.iter_mut().zip(rows.chunks_exact(PANEL)) {
+                    *max = max.max(V::load(row.as_ptr().add(first)));
+                }
             }
-            let mut sum = V::splat(0.0);
+            max[0].max(max[1]).store(columns.max.as_mut_ptr().add(first));
+        }
+        for first in (0..PANEL).step_by(V::N) {
+            let max = V::load(columns.max.as_ptr().add(first));
+            let factor = exp2(V::load(before.as_ptr().add(first)).sub(max));
+            factor.store(columns.factors.as_mut_ptr().add(first));
+            let mut sum = V::load(columns.sums.as_ptr().add(first)).mul(factor);
             for row in x.chunks_exact_mut(PANEL) {
-                let e = exp(V::load(row.as_ptr().add(first)).sub(max));
+                let e = exp2(V::load(row.as_ptr().add(first)).sub(max));
                 e.store(row.as_mut_ptr().add(first));
                 sum = sum.add(e);
             }
-            sum.store(sums.as_mut_ptr().add(first));
+            sum.store(columns.sums.as_mut_ptr().add(first));
         }
     }
+    before != columns.max
 }
 
 /// Not the portable loop compiled again: for AVX-512 that came out more than ten times slower.
@@ -227,11 +269,13 @@ pub(super) unsafe fn log_sum_exp<V: Lanes>(x: &[f32]) -> f32 {
 /// Fills a [`Table`](super::table::Table) with functions compiled for `$features`, each behind
 /// the one unsafe line that the token's existence justifies.
 macro_rules! table {
-    ($token:ident, $lanes:ty, $features:literal, $rows:literal, $tile:path) => {
+    ($token:ident, $lanes:ty, $features:literal, $rows:literal, $tile:ident) => {
         static TABLE: Table = Table {
             rows: $rows,
-            tile: tile_entry!($features, $rows, $tile, f32),
-            tile_bf16: tile_entry!($features, $rows, $tile, u32),
+            tile: tile_entry!($features, $rows, $tile, f32, false),
+            tile_add: tile_entry!($features, $rows, $tile, f32, true),
+            tile_bf16: tile_entry!($features, $rows, $tile, u32, false),
+            tile_bf16_add: tile_entry!($features, $rows, $tile, u32, true),
     narrow: recompiled!($features, portable::narrow, (rows: &[f32], words: &mut [u32])),
     widen: entry!($lanes, $features, widen(words: &[u32], rows: &mut [f32])),
     finish: recompiled!($features, portable::finish,
@@ -240,10 +284,10 @@ macro_rules! table {
     gelu: entry!($lanes, $features, gelu(x: &mut [f32])),
     layernorm: entry!($lanes, $features,
                 layernorm(x: &[f32], gain: &[f32], bias: &[f32], eps: f32, out: &mut [f32])),
-    softmax: entry!($lanes, $features, softmax(x: &mut [f32])),
-    softmax_columns: entry!($lanes, $features,
-                softmax_columns(x: &mut [f32], sums: &mut [f32; PANEL])),
     largest: entry!($lanes, $features, largest(x: &[f32]) -> f32),
+    exponentials: entry!($lanes, $features, exponentials(x: &mut [f32]) -> f32),
+    softmax_step: entry!($lanes, $features,
+                softmax_step(x: &mut [f32], columns: &mut Columns) -> bool),
     argmax: entry!($lanes, $features, argmax(x: &[f32]) -> usize),
     log_sum_exp: entry!($lanes, $features, log_sum_exp(x: &[f32]) -> f32),
         };
@@ -258,12 +302,12 @@ macro_rules! table {
 }
 
 macro_rules! tile_entry {
-    ($features:literal, $rows:literal, $tile:path, $word:ty) => {
+    ($features:literal, $rows:literal, $tile:ident, $word:ty, $add:literal) => {
         |t: Tile<'_, $word>, c: &mut [f32], ldc: usize| {
             #[target_feature(enable = $features)]
             fn kernel(t: &Tile<'_, $word>, c: &mut [f32], ldc: usize) {
                 // SAFETY: the features are enabled here; the lengths were checked below.
-                unsafe { $tile(t, c, ldc) }
+                unsafe { $tile::<$word, $add>(t, c, ldc) }
             }
             t.check($rows, c, ldc);
             // SAFETY: TABLE leaves its file only through a token, made only by `detect`.

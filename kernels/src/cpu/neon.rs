@@ -9,7 +9,7 @@ use std::arch::is_aarch64_feature_detected;
 
 use super::lanes::{self, Lanes, entry, recompiled, table, tile_entry};
 use super::portable;
-use super::table::{PANEL, Table, Tile};
+use super::table::{Columns, Table, Tile};
 use super::tiles::{self, Right};
 
 /// Proof that this CPU runs NEON, its bytes in the order that packed weights assume; made only by
@@ -96,11 +96,11 @@ impl Lanes for F32x4 {
         F32x4(unsafe { vrndnq_f32(self.0) })
     }
     #[inline(always)]
-    unsafe fn pow2(self) -> Self {
-        // SAFETY: see splat. The exponent field of a float is the biased power itself.
+    unsafe fn times_pow2(self, n: Self) -> Self {
+        // SAFETY: see splat. A power of two is added to the exponent field.
         F32x4(unsafe {
-            let biased = vaddq_s32(vcvtq_s32_f32(self.0), vdupq_n_s32(127));
-            vreinterpretq_f32_s32(vshlq_n_s32::<23>(biased))
+            let power = vshlq_n_s32::<23>(vcvtq_s32_f32(n.0));
+            vreinterpretq_f32_s32(vaddq_s32(vreinterpretq_s32_f32(self.0), power))
         })
     }
     #[inline(always)]
@@ -118,16 +118,16 @@ impl Lanes for F32x4 {
 /// # Safety
 /// NEON, and a tile that passed `Tile::check`.
 #[inline(always)]
-unsafe fn tile<W: Right<F32x4>>(t: &Tile<'_, W>, c: &mut [f32], ldc: usize) {
+unsafe fn tile<W: Right<F32x4>, const ADD: bool>(t: &Tile<'_, W>, c: &mut [f32], ldc: usize) {
     macro_rules! halves {
         ($($m:literal x $u:literal),*) => {
             // SAFETY: exactly the caller's promises; both parts lie within the 32 columns.
             unsafe {
                 match t.rows {
-                    1 => tiles::tile::<F32x4, W, 1, 8, 2>(t, 0, c, ldc),
-                    2 => tiles::tile::<F32x4, W, 2, 8, 1>(t, 0, c, ldc),
+                    1 => tiles::tile::<F32x4, W, ADD, 1, 8, 2>(t, 0, c, ldc),
+                    2 => tiles::tile::<F32x4, W, ADD, 2, 8, 1>(t, 0, c, ldc),
                     $($m => for part in [0, 1] {
-                        tiles::tile::<F32x4, W, $m, 4, $u>(t, part, c, ldc);
+                        tiles::tile::<F32x4, W, ADD, $m, 4, $u>(t, part, c, ldc);
                     },)*
                     rows => unreachable!("a checked tile of {rows} rows"),
                 }

@@ -3,7 +3,7 @@
 //! Slow on purpose nowhere, clever nowhere. The vector paths are tested against this file, and it
 //! is what runs on a machine without them.
 
-use super::table::{MAX_ROWS, PANEL, Table, Tile, Word};
+use super::table::{Columns, MAX_ROWS, PANEL, Table, Tile, Word};
 
 /// Word j of 16 holds column j in its low half and column j + 16 in its high half.
 const HALF: usize = PANEL / 2;
@@ -12,33 +12,46 @@ const HALF: usize = PANEL / 2;
 pub static TABLE: Table = Table {
     rows: 8,
     tile,
+    tile_add,
     tile_bf16,
+    tile_bf16_add,
     narrow,
     widen,
     finish,
     gelu,
     add,
     layernorm,
-    softmax,
-    softmax_columns,
     largest,
+    exponentials,
+    softmax_step,
     argmax,
     log_sum_exp,
 };
 
 fn tile(t: Tile<'_>, c: &mut [f32], ldc: usize) {
-    product(t, |row, b| b.copy_from_slice(row), c, ldc);
+    product(t, |row, b| b.copy_from_slice(row), false, c, ldc);
+}
+
+fn tile_add(t: Tile<'_>, c: &mut [f32], ldc: usize) {
+    product(t, |row, b| b.copy_from_slice(row), true, c, ldc);
 }
 
 fn tile_bf16(t: Tile<'_, u32>, c: &mut [f32], ldc: usize) {
-    product(t, widen, c, ldc);
+    product(t, widen, false, c, ldc);
 }
 
-/// The tile product over rows of B that `read` turns into floats.
-fn product<W: Word>(t: Tile<'_, W>, read: impl Fn(&[W], &mut [f32]), c: &mut [f32], ldc: usize) {
+fn tile_bf16_add(t: Tile<'_, u32>, c: &mut [f32], ldc: usize) {
+    product(t, widen, true, c, ldc);
+}
+
+/// The tile product over rows of B that `read` turns into floats, into C or added to it.
+fn product<W: Word>(t: Tile<'_, W>, read: impl Fn(&[W], &mut [f32]), add: bool, c: &mut [f32], ldc: usize) {
     t.check(TABLE.rows, c, ldc);
     let mut sums = [[0.0f32; PANEL]; MAX_ROWS];
     let mut b = [0.0; PANEL];
+    for (row, c) in sums[..t.rows].iter_mut().zip(c.chunks(ldc)).filter(|_| add) {
+        row.copy_from_slice(&c[..PANEL]);
+    }
     for k in 0..t.k {
         read(&t.b[k * t.ldb..][..W::WORDS], &mut b);
         for (m, row) in sums[..t.rows].iter_mut().enumerate() {
@@ -135,33 +148,32 @@ fn layernorm(x: &[f32], gain: &[f32], bias: &[f32], eps: f32, out: &mut [f32]) {
     }
 }
 
-fn softmax(x: &mut [f32]) {
+fn exponentials(x: &mut [f32]) -> f32 {
     let max = largest(x);
-    let mut sum = 0.0;
-    for v in x.iter_mut() {
-        *v = (*v - max).exp();
-        sum += *v;
-    }
-    for v in x {
-        *v /= sum;
-    }
+    x.iter_mut().for_each(|v| *v = (*v - max).exp());
+    x.iter().sum()
 }
 
-fn softmax_columns(x: &mut [f32], sums: &mut [f32; PANEL]) {
+fn softmax_step(x: &mut [f32], columns: &mut Columns) -> bool {
     assert_eq!(x.len() % PANEL, 0);
-    let mut max = [f32::NEG_INFINITY; PANEL];
+    let Columns { max, sums, factors } = columns;
+    let before = *max;
     for row in x.chunks_exact(PANEL) {
-        for n in 0..PANEL {
-            max[n] = max[n].max(row[n]);
+        for (max, &x) in max.iter_mut().zip(row) {
+            *max = max.max(x);
         }
     }
-    *sums = [0.0; PANEL];
+    for (n, sum) in sums.iter_mut().enumerate() {
+        factors[n] = (before[n] - max[n]).exp2();
+        *sum *= factors[n];
+    }
     for row in x.chunks_exact_mut(PANEL) {
-        for n in 0..PANEL {
-            row[n] = (row[n] - max[n]).exp();
-            sums[n] += row[n];
+        for (n, x) in row.iter_mut().enumerate() {
+            *x = (*x - max[n]).exp2();
+            sums[n] += *x;
         }
     }
+    before != *max
 }
 
 fn largest(x: &[f32]) -> f32 {

@@ -58,6 +58,24 @@ impl<W: Word> Tile<'_, W> {
     }
 }
 
+/// A softmax under way down each of 32 columns, after Milakov and Gimelshein, "Online normalizer
+/// calculation for softmax" (2018): what has been taken in so far is to be divided by `sums` in the end.
+#[derive(Clone, Debug)]
+pub struct Columns {
+    /// The largest number so far.
+    pub max: [f32; PANEL],
+    /// The sum of `2^(x - max)` so far.
+    pub sums: [f32; PANEL],
+    /// `2^(max before the last step - max)`: what sums formed before that step are to be multiplied by.
+    pub factors: [f32; PANEL],
+}
+
+impl Columns {
+    /// Nothing taken in yet.
+    pub const EMPTY: Columns =
+        Columns { max: [f32::NEG_INFINITY; PANEL], sums: [0.0; PANEL], factors: [0.0; PANEL] };
+}
+
 /// A tile product into `c`, whose rows are `ldc` apart.
 pub type Kernel<W> = fn(tile: Tile<'_, W>, c: &mut [f32], ldc: usize);
 
@@ -66,12 +84,16 @@ pub type LayerNorm = fn(x: &[f32], gain: &[f32], bias: &[f32], eps: f32, out: &m
 
 /// The kernels of one instruction set.
 pub struct Table {
-    /// Most rows `tile` and `tile_bf16` take at once.
+    /// Most rows a tile takes at once.
     pub rows: usize,
     /// The tile product into `c` (row stride `ldc`), overwriting 32 columns of `rows` rows.
     pub tile: Kernel<f32>,
-    /// The same with B in bf16.
+    /// The same, added to what `c` holds.
+    pub tile_add: Kernel<f32>,
+    /// `tile` with B in bf16.
     pub tile_bf16: Kernel<u32>,
+    /// `tile_add` with B in bf16.
+    pub tile_bf16_add: Kernel<u32>,
     /// Rows of 32 floats to rows of 16 words of bf16 pairs, each value to the nearest (of two equally
     /// near the even one; NaN stays NaN).
     pub narrow: fn(rows: &[f32], words: &mut [u32]),
@@ -86,13 +108,15 @@ pub struct Table {
     pub add: fn(y: &mut [f32], x: &[f32]),
     /// `out = (x - mean) / sqrt(var + eps) * gain + bias`, the variance over the row, biased.
     pub layernorm: LayerNorm,
-    /// `x = exp(x - max x) / sum`, in place.
-    pub softmax: fn(x: &mut [f32]),
-    /// The same down each of the 32 columns of `x` `[keys][32]`, without the division: writes
-    /// `exp(x - column max)` and puts each column's sum in `sums`.
-    pub softmax_columns: fn(x: &mut [f32], sums: &mut [f32; PANEL]),
     /// The largest value; minus infinity for an empty row.
     pub largest: fn(x: &[f32]) -> f32,
+    /// `x = exp(x - max x)`, in place, and the sum of these: a softmax not yet divided. Each is off by up
+    /// to `2e-7 (1 + max x - x)` of itself, and all alike by rounding of the maximum.
+    pub exponentials: fn(x: &mut [f32]) -> f32,
+    /// The next rows `x` `[keys][32]` of a softmax down each of 32 columns, in powers of two: raises the
+    /// maxima to those of `x`, writes `2^(x - max)` over it, and adds that to the sums, which the factors
+    /// have brought to the new maxima before. Whether any maximum rose.
+    pub softmax_step: fn(x: &mut [f32], columns: &mut Columns) -> bool,
     /// Index of the largest value, the lowest such index on a tie; 0 for an empty row.
     pub argmax: fn(x: &[f32]) -> usize,
     /// `ln(sum exp x)`.

@@ -63,12 +63,19 @@ impl<V: Lanes> Right<V> for u32 {
 ///
 /// A tile of few rows has too few independent sums to hide the latency of a multiply-add, so it
 /// keeps `U` of them, for k = 0..U mod U, and it reads B faster than the prefetcher alone brings
-/// it, so it asks ahead.
+/// it, so it asks ahead. With `ADD` the first sum of each element begins with what C holds.
 ///
 /// # Safety
 /// The CPU has V's instruction set; A, B and C are valid for the tile as `Tile::check` says.
 #[inline(always)]
-pub(super) unsafe fn tile<V: Lanes, W: Right<V>, const M: usize, const NV: usize, const U: usize>(
+pub(super) unsafe fn tile<
+    V: Lanes,
+    W: Right<V>,
+    const ADD: bool,
+    const M: usize,
+    const NV: usize,
+    const U: usize,
+>(
     t: &Tile<'_, W>,
     part: usize,
     c: &mut [f32],
@@ -80,6 +87,13 @@ pub(super) unsafe fn tile<V: Lanes, W: Right<V>, const M: usize, const NV: usize
     unsafe {
         let (mut a, mut b) = (t.a.as_ptr(), t.b.as_ptr());
         let mut sums = [[[V::splat(0.0); NV]; M]; U];
+        if ADD {
+            for (m, row) in sums[0].iter_mut().enumerate() {
+                for (j, sum) in row.iter_mut().enumerate() {
+                    *sum = V::load(c.as_ptr().add(m * ldc + W::column(NV, part, j)));
+                }
+            }
+        }
         for _ in 0..t.k / U {
             for sums in &mut sums {
                 if M <= 8 {

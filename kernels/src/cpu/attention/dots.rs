@@ -2,20 +2,21 @@
 //!
 //! Up to [`BLOCK`] queries at a time, in tiles of a few. A tile's queries, rounded, are the left
 //! operand of the product with the keys; its scores lie row by row; and what the softmax makes of
-//! them, rounded, is the left operand of the product with the values. Keys and values are right
-//! operands: as they lie in a cache in bf16, else rounded once a block. A tile stops at the panel
-//! of its last query, so little is computed that causality takes away again.
+//! them, rounded and not yet divided by its sum, is the left operand of the product with the values. Keys and values are right
+//! operands: as they lie in a cache in bf16, else rounded by each thread once for all its blocks of a
+//! head. A tile stops at the panel of its last query, so little is computed that causality takes away
+//! again.
 
 use std::ops::Range;
 
 use super::super::dots::{DotTile, Dots, words};
 use super::super::engine::{Need, Scratch};
-use super::super::kv::{Kept, copy};
+use super::super::kv::Kept;
 use super::super::pool::piece;
 use super::super::table::{MAX_ROWS, PANEL, Word};
-use super::{Job, Span};
+use super::{Job, Rounded, Span, put_scaled};
 
-/// Queries of a block. More round keys and values less often, fewer share out better.
+/// Queries of a block, over whose tiles what it takes to begin one is spread out.
 pub(super) const BLOCK: usize = 4 * PANEL;
 
 /// Rounded keys and values of a head, as the cache lays them out.
@@ -36,6 +37,8 @@ struct Room<'a> {
     /// Rows of pairs, as [`DotTile`] wants them: the queries, then the weights.
     queries: &'a mut [u32],
     weights: &'a mut [u32],
+    /// What brings the sum of a row's weights to 1.
+    factors: [f32; MAX_ROWS],
 }
 
 impl<W: Kept> Job<'_, W> {
@@ -52,7 +55,8 @@ impl<W: Kept> Job<'_, W> {
         self.shape.places(0, 0, 0).map(|(_, length)| W::room(length))
     }
 
-    /// The queries `block` of a span, which the team has stored.
+    /// The queries `block` of a span, which the team has stored. `rounded` says what the scratch holds
+    /// from the block before: blocks of a head come last one first, so the first rounds for all.
     pub(super) fn dots(
         &self,
         dots: &Dots,
@@ -60,6 +64,7 @@ impl<W: Kept> Job<'_, W> {
         span: Span,
         head: usize,
         block: Range<usize>,
+        rounded: &mut Option<Rounded>,
     ) {
         let (capacity, d) = (self.shape.padded_capacity(), self.shape.head_dim);
         let len = span.start + block.end;
@@ -71,13 +76,20 @@ impl<W: Kept> Job<'_, W> {
         let values_room = &mut rest[..values_room];
         // SAFETY: the team has met since these keys and values were stored; all threads only read.
         let (keys, values) = unsafe { self.stored(span, head) };
-        let panels = std::iter::once(0..len.div_ceil(PANEL) * d);
+        let held = |&(sequence, of, keys): &Rounded| sequence == span.sequence && of == head && keys >= len;
+        let fresh = !rounded.as_ref().is_some_and(held);
+        if fresh {
+            *rounded = Some((span.sequence, head, len));
+        }
+        let panels = std::iter::once(0..len.div_ceil(PANEL) * d).filter(|_| fresh);
         let runs = (0..d.div_ceil(PANEL)).map(|panel| panel * capacity..panel * capacity + len);
+        let runs = runs.filter(|_| fresh);
         let held = Held {
             keys: W::pairs(dots, keys, panels, keys_room),
             values: W::pairs(dots, values, runs, values_room),
         };
-        let mut room = Room { scores, query: &mut query[..d], queries, weights };
+        let query = &mut query[..d];
+        let mut room = Room { scores, query, queries, weights, factors: [0.0; MAX_ROWS] };
         let tiles = block.len().div_ceil(dots.rows);
         for tile in self.wanted(tiles) {
             let part = piece(block.len(), tiles, tile);
@@ -119,16 +131,17 @@ impl<W: Kept> Job<'_, W> {
         for (i, row) in scores.chunks_exact_mut(width).enumerate() {
             // Causality, and whole registers for the softmax: what is behind a query weighs nothing.
             row[span.start + part.start + i + 1..].fill(f32::NEG_INFINITY);
-            (self.table.softmax)(row);
+            room.factors[i] = 1.0 / (self.table.exponentials)(row);
             (dots.narrow)(row, &mut room.weights[i * u32::WORDS..], rows * u32::WORDS);
         }
         let mut sums = [0.0; MAX_ROWS * PANEL];
         for (p, b) in held.values.chunks_exact(capacity * u32::WORDS).enumerate() {
             (dots.tile)(DotTile { a: room.weights, b, k: len, rows }, &mut sums, PANEL);
-            for (row, sums) in part.clone().zip(sums.chunks_exact(PANEL)) {
-                let out = self.output(span.row + row, head);
-                let width = PANEL.min(out.len() - p * PANEL);
-                copy(&sums[..width], &mut out[p * PANEL..][..width]);
+            let sums = sums.as_chunks_mut::<PANEL>().0;
+            for ((row, sums), &factor) in part.clone().zip(sums).zip(&room.factors) {
+                let out = &mut self.output(span.row + row, head)[p * PANEL..];
+                let width = PANEL.min(out.len());
+                put_scaled(sums, factor, &mut out[..width]);
             }
         }
     }

@@ -2,26 +2,23 @@
 //!
 //! Keys and values are operands of the tile kernel as they lie:
 //! - one query: scores `= q K^T` and output `= p V` are tiles of one row;
-//! - a block of 32 queries: transposed scores `K Q^T` come out as `[keys][32 queries]`, the softmax
-//!   runs down the columns, and the same memory is the left operand of the product with V.
-//!
-//! One exception: in a block the keys are the left operand, which is read number by number, so bf16
-//! keys are first widened, a panel at a time, for all 32 queries.
+//! - blocks of queries: `floats`.
 //!
 //! Of a model in bf16, on a CPU that multiplies bf16 faster, spans of many rows go another way: `dots`.
 //!
 //! Nothing of size T x T is ever made, and nothing is copied when the sequence grows.
 
 mod dots;
+mod floats;
 
 use std::ops::Range;
 
 use super::dots::Dots;
 use super::engine::{Cpu, Need, Scratch};
-use super::kv::{Kept, KvCache, KvShape};
-use super::pool::{Queue, piece};
+use super::kv::{Kept, KvCache, KvShape, copy};
+use super::pool::Queue;
 use super::share::Shared;
-use super::table::{MAX_ROWS, PANEL, Table, Tile};
+use super::table::{PANEL, Table, Tile};
 use crate::{KvPrecision, Precision};
 
 /// Consecutive new positions of one sequence within the rows of an operation.
@@ -99,17 +96,18 @@ impl Cpu {
             self.run(Need { rows, packed, ..Need::default() }, |thread, scratch| {
                 while let Some(taken) = queue.take(thread) {
                     for (span, head) in taken.map(of) {
-                        job.store(span, head);
+                        job.store(&mut [], span, head);
                         job.one_query(scratch, span, head);
                     }
                 }
             });
             return;
         }
-        self.run(Need::default(), |thread, _| {
+        let panel = shape.head_dim * PANEL;
+        self.run(Need { packed: panel, ..Need::default() }, |thread, scratch| {
             while let Some(taken) = queue.take(thread) {
                 for (span, head) in taken.map(of) {
-                    job.store(span, head);
+                    job.store(&mut scratch.packed[..panel], span, head);
                 }
             }
         });
@@ -118,16 +116,23 @@ impl Cpu {
         let blocks = spans.iter().map(|span| span.rows.div_ceil(block)).max().unwrap_or(0);
         let queue = Queue::single(pairs * blocks);
         self.run(need, |thread, scratch| {
+            let mut rounded = None;
             while let Some(taken) = queue.take(thread) {
                 let (span, head) = of(taken.start / blocks);
                 let first = (blocks - 1 - taken.start % blocks) * block;
                 let rows = first..span.rows.min(first + block);
                 if !rows.is_empty() && (rows.end == span.rows || !job.last) {
-                    job.block(scratch, span, head, rows);
+                    job.block(scratch, span, head, rows, &mut rounded);
                 }
             }
         });
     }
+}
+
+/// `out = sums * scale` for up to 32 components of a head; what goes into `sums` is of no use.
+fn put_scaled(sums: &mut [f32; PANEL], scale: f32, out: &mut [f32]) {
+    sums.iter_mut().for_each(|sum| *sum *= scale);
+    copy(&sums[..out.len()], out);
 }
 
 /// Panics unless the operation is within its slices and no two spans touch the same thing.
@@ -145,6 +150,9 @@ fn check(shape: &KvShape, layer: usize, spans: &[Span], qkv: &[f32], out: &[f32]
         assert!(spans[..i].iter().all(|s| s.sequence != span.sequence), "a sequence twice");
     }
 }
+
+/// Whose keys and values a thread's scratch holds in bf16: sequence, head, and how many.
+type Rounded = (usize, usize, usize);
 
 struct Job<'a, W> {
     table: &'static Table,
@@ -178,9 +186,7 @@ impl<'a, W: Kept> Job<'a, W> {
 
     /// How many queries of a span a thread takes at a time, and the scratch for them.
     fn blocks(&self) -> (usize, Need) {
-        let (capacity, d) = (self.shape.padded_capacity(), self.shape.head_dim);
-        // Queries and a panel of keys.
-        let need = Need { rows: capacity * PANEL, packed: 2 * d * PANEL, ..Need::default() };
+        let need = self.need_floats();
         if self.dots.is_none() {
             return (PANEL, need);
         }
@@ -189,11 +195,19 @@ impl<'a, W: Kept> Job<'a, W> {
         (dots::BLOCK, Need { rows, packed, ..need })
     }
 
-    /// The queries `rows` of a span, which the team has stored.
-    fn block(&self, scratch: &mut Scratch, span: Span, head: usize, rows: Range<usize>) {
+    /// The queries `rows` of a span, which the team has stored; `rounded` is for [`Job::dots`].
+    fn block(
+        &self,
+        scratch: &mut Scratch,
+        span: Span,
+        head: usize,
+        rows: Range<usize>,
+        rounded: &mut Option<Rounded>,
+    ) {
         match self.dots.filter(|dots| span.rows >= dots.least) {
-            Some(dots) => self.dots(dots, scratch, span, head, rows),
+            Some(dots) => self.dots(dots, scratch, span, head, rows, rounded),
             None => {
+                *rounded = None;
                 let parts = rows.len().div_ceil(PANEL);
                 for part in self.wanted(parts) {
                     self.queries(scratch, span, head, rows.start + part * PANEL);
@@ -223,7 +237,8 @@ impl<'a, W: Kept> Job<'a, W> {
         unsafe { (self.keys.view(keys.0, keys.1), self.values.view(values.0, values.1)) }
     }
 
-    fn store(&self, span: Span, head: usize) {
+    /// Takes a span's keys and values into the cache; `turned` has room for a panel of keys, `[D][32]`.
+    fn store(&self, turned: &mut [f32], span: Span, head: usize) {
         let (d, capacity) = (self.shape.head_dim, self.shape.padded_capacity());
         let [keys, values] = self.shape.places(self.layer, span.sequence, head);
         // SAFETY: each (span, head) is stored by one thread, spans have distinct sequences
@@ -236,8 +251,34 @@ impl<'a, W: Kept> Job<'a, W> {
             for (part, panel) in value.chunks(PANEL).zip(values.chunks_exact_mut(capacity * W::WORDS)) {
                 W::put_row(self.table, &mut panel[position * W::WORDS..][..W::WORDS], part);
             }
+        }
+        let mut at = 0;
+        while at < span.rows {
+            let (position, row) = (span.start + at, span.row + at);
+            let slot = position % PANEL;
+            let rows = (PANEL - slot).min(span.rows - at);
             let panel = &mut keys[position / PANEL * d * W::WORDS..][..d * W::WORDS];
-            W::put_column(panel, position % PANEL, self.input(span.row + i, 1, head));
+            if rows == PANEL {
+                self.turn(1, row..row + rows, head, |x| x, turned);
+                W::put_rows(self.table, panel, turned);
+            } else {
+                for i in 0..rows {
+                    W::put_column(panel, slot + i, self.input(row + i, 1, head));
+                }
+            }
+            at += rows;
+        }
+    }
+
+    /// `map` of the queries (0) or keys (1) of up to 32 rows as `[D][32]`. Past the last row it stands again.
+    fn turn(&self, which: usize, rows: Range<usize>, head: usize, map: impl Fn(f32) -> f32, out: &mut [f32]) {
+        let input = |i: usize| self.input((rows.start + i).min(rows.end - 1), which, head);
+        // Four rows at a time are one store.
+        for i in (0..PANEL).step_by(4) {
+            let [a, b, c, d] = std::array::from_fn(|j| input(i + j));
+            for ((((column, a), b), c), d) in out.chunks_exact_mut(PANEL).zip(a).zip(b).zip(c).zip(d) {
+                column[i..i + 4].copy_from_slice(&[*a, *b, *c, *d].map(&map));
+            }
         }
     }
 
@@ -266,90 +307,12 @@ impl<'a, W: Kept> Job<'a, W> {
             tile(Tile { a: query, lda: 1, b: panel, ldb: W::WORDS, k: d, rows: 1 }, out, PANEL);
         }
         let scores = &mut scores[..len];
-        (self.table.softmax)(scores);
+        let scale = 1.0 / (self.table.exponentials)(scores);
         let out = self.output(span.row, head);
         let mut sums = [0.0; PANEL];
         for (out, b) in out.chunks_mut(PANEL).zip(values.chunks_exact(capacity * W::WORDS)) {
             tile(Tile { a: scores, lda: 1, b, ldb: W::WORDS, k: len, rows: 1 }, &mut sums, PANEL);
-            out.copy_from_slice(&sums[..out.len()]);
-        }
-    }
-
-    /// Up to 32 queries of a span, from its row `first` on.
-    fn queries(&self, scratch: &mut Scratch, span: Span, head: usize, first: usize) {
-        let d = self.shape.head_dim;
-        let rows = PANEL.min(span.rows - first);
-        let position = span.start + first;
-        let len = position + rows;
-        // SAFETY: the team has met since these keys and values were stored; all threads only read.
-        let (keys, values) = unsafe { self.stored(span, head) };
-        let scores = &mut scratch.rows[..len.next_multiple_of(PANEL) * PANEL];
-        let (queries, panel) = scratch.packed[..2 * d * PANEL].split_at_mut(d * PANEL);
-        queries.fill(0.0);
-        for i in 0..rows {
-            let input = self.input(span.row + first + i, 0, head);
-            for (column, x) in queries.chunks_exact_mut(PANEL).zip(input) {
-                column[i] = x * self.scale;
-            }
-        }
-        self.transposed_scores(keys, queries, panel, scores);
-        let scores = &mut scores[..len * PANEL];
-        // Causality: query i must not see the keys after its own.
-        for (key, row) in scores[position * PANEL..].chunks_exact_mut(PANEL).enumerate() {
-            row[..key.min(rows)].fill(f32::NEG_INFINITY);
-        }
-        let mut sums = [0.0; PANEL];
-        (self.table.softmax_columns)(scores, &mut sums);
-        self.weighted_values(span, head, first, rows, scores, values, &sums);
-    }
-
-    /// `scores[key][query] = sum_d keys[d][key] queries[d][query]`; `wide` has room for a panel of keys.
-    fn transposed_scores(&self, keys: &[W], queries: &[f32], wide: &mut [f32], scores: &mut [f32]) {
-        let d = self.shape.head_dim;
-        let tiles = PANEL.div_ceil(self.table.rows);
-        for (panel, out) in keys.chunks_exact(d * W::WORDS).zip(scores.chunks_exact_mut(PANEL * PANEL)) {
-            let panel = W::floats(self.table, panel, wide);
-            for tile in 0..tiles {
-                let part = piece(PANEL, tiles, tile);
-                let (a, rows) = (&panel[part.start..], part.len());
-                let t = Tile { a, lda: PANEL, b: queries, ldb: PANEL, k: d, rows };
-                (self.table.tile)(t, &mut out[part.start * PANEL..], PANEL);
-            }
-        }
-    }
-
-    /// `out[query] = sum_key scores[key][query] values[key] / sums[query]`.
-    #[allow(clippy::too_many_arguments, reason = "a block is its span, head, place and operands")]
-    fn weighted_values(
-        &self,
-        span: Span,
-        head: usize,
-        first: usize,
-        rows: usize,
-        scores: &[f32],
-        values: &[W],
-        sums: &[f32; PANEL],
-    ) {
-        let capacity = self.shape.padded_capacity();
-        let tiles = rows.div_ceil(self.table.rows);
-        let mut c = [0.0; MAX_ROWS * PANEL];
-        for (p, b) in values.chunks_exact(capacity * W::WORDS).enumerate() {
-            for tile in 0..tiles {
-                let part = piece(rows, tiles, tile);
-                // Keys after the tile's last query weigh nothing.
-                let k = span.start + first + part.end;
-                let a = &scores[part.start..];
-                let t = Tile { a, lda: PANEL, b, ldb: W::WORDS, k, rows: part.len() };
-                W::tile(self.table)(t, &mut c, PANEL);
-                for (i, row) in part.clone().zip(c.chunks_exact(PANEL)) {
-                    let out = self.output(span.row + first + i, head);
-                    let width = PANEL.min(out.len() - p * PANEL);
-                    let scale = 1.0 / sums[i];
-                    for (o, x) in out[p * PANEL..][..width].iter_mut().zip(row) {
-                        *o = x * scale;
-                    }
-                }
-            }
+            put_scaled(&mut sums, scale, out);
         }
     }
 }
