@@ -48,6 +48,9 @@ fn a_missing_barrier_is_seen() {
     // What nobody wrote is no zero.
     let x: Vec<f32> = (0..BLOCK).map(|i| 1.0 + i as f32).collect();
     assert_eq!(wrong("planted_unwritten_shared", 64, 64, &x), 4);
+    // Nor is what nobody waited for there, and a copy may begin at once.
+    assert_eq!(wrong("planted_missing_wait", 64, 64, &x), 4);
+    assert!(wrong("planted_early_copy", 64, 64, &neighbours) >= 3);
 }
 
 #[test]
@@ -222,10 +225,28 @@ fn gelu(x: f64) -> f64 {
 fn attention(q: &[f64], keys: &[f64], values: &[f64], count: usize) -> Vec<f64> {
     let d = q.len();
     let score = |p: usize| q.iter().zip(&keys[p * d..]).map(|(a, b)| a * b).sum::<f64>();
-    let max = (0..count).map(score).fold(f64::MIN, f64::max);
-    let total: f64 = (0..count).map(|p| (score(p) - max).exp()).sum();
-    let part = |i: usize| (0..count).map(|p| (score(p) - max).exp() * values[p * d + i]).sum::<f64>() / total;
+    let scores: Vec<f64> = (0..count).map(score).collect();
+    let max = scores.iter().copied().fold(f64::MIN, f64::max);
+    let weights: Vec<f64> = scores.iter().map(|score| (score - max).exp()).collect();
+    let total: f64 = weights.iter().sum();
+    let part = |i: usize| (0..count).map(|p| weights[p] * values[p * d + i]).sum::<f64>() / total;
     (0..d).map(part).collect()
+}
+
+/// Attention of a prompt's query over `count` positions: in f32 as [`attention`], in bf16 no further from it than
+/// half a bf16 step of every weight allows, once the query is rounded too.
+#[track_caller]
+fn assert_attended(got: &[f64], q: &[f64], keys: &[f64], values: &[f64], count: usize, weights: Weights) {
+    let q: Vec<f64> = q.iter().map(|x| rounded(*x, weights)).collect();
+    let want = attention(&q, keys, values, count);
+    let sizes: Vec<f64> = values.iter().map(|x| x.abs()).collect();
+    let size = attention(&q, keys, &sizes, count);
+    let half_step = if weights == Weights::F32 { 0.0 } else { 1.0 / 256.0 };
+    for (i, (got, want)) in got.iter().zip(&want).enumerate() {
+        // Written so that a NaN fails.
+        let close = (got - want).abs() <= half_step * size[i] + 1e-5 * size[i].max(0.1);
+        assert!(close, "{got} for {want} at {i} of {count} positions");
+    }
 }
 
 /// Shapes that go through every branch: batches around the groups of rows, head widths, splits.
@@ -440,8 +461,7 @@ fn prompts_are_products_and_causal_attention() {
                 assert_close(value, &want[2 * c + head * d..][..d], tolerance, "value");
                 let at = row * c + head * d;
                 let (k, v) = (&keys[cached..][..t * d], &values[cached..][..t * d]);
-                let want = attention(&query[at..][..d], k, v, position + 1);
-                assert_close(&attended[at..][..d], &want, 1e-5, "attended");
+                assert_attended(&attended[at..][..d], &query[at..][..d], k, v, position + 1, shape.weights);
             }
         }
         let (w, b) = (stage.fill(Buffer::ProjectWeight, 0.3), stage.fill(Buffer::ProjectBias, 0.3));
@@ -454,5 +474,47 @@ fn prompts_are_products_and_causal_attention() {
         let hidden = product(&normed, &w[..f * c], &b[..f], c);
         let want: Vec<f64> = hidden.into_iter().map(gelu).collect();
         assert_close(&stage.get(Buffer::Hidden)[..rows * f], &want, 1e-5, "hidden");
+    }
+}
+
+#[test]
+fn prompts_of_every_length_attend_to_themselves_and_to_what_was_there() {
+    // Lengths around the rows of a warp and a tile; texts before them that end inside and at the edge of one.
+    let before = [0, 5, 64, 77, 128, 1];
+    for (i, length) in [1, 15, 16, 17, 63, 64, 65, 130].into_iter().enumerate() {
+        for (j, d) in [8, 16, 32, 64, 128].into_iter().enumerate() {
+            for weights in Weights::ALL {
+                let dims = Dims::gpt2(1, 2, 2 * d, 257, 270);
+                let shape = Shape::new(dims, weights, 3, 2 * length, 2).unwrap();
+                let plan = plan::prefill(&shape, 1, 2, length, Choice::Greedy).unwrap();
+                let held: Vec<i32> = (0..3).map(|b| before[(i + j + b) % before.len()]).collect();
+                let outcomes = Schedule::ALL.map(|schedule| {
+                    let mut stage = Stage::new(shape, schedule);
+                    stage.fill(Buffer::Query, 4.0);
+                    stage.fill(Buffer::Keys, 1.0);
+                    stage.fill(Buffer::Values, 1.0);
+                    stage.set(Buffer::Position, &held);
+                    stage.play(&plan, &[Operation::AttendTiles]);
+                    stage
+                });
+                let [query, keys, values, attended] =
+                    [Buffer::Query, Buffer::Keys, Buffer::Values, Buffer::Attended]
+                        .map(|b| outcomes[0].get(b));
+                for row in 0..2 * length {
+                    let (sequence, count) = (1 + row / length, row % length + 1);
+                    let count = held[sequence] as usize + count;
+                    for head in 0..2 {
+                        let (at, cached) = ((row * 2 + head) * d, (sequence * 2 + head) * 270 * d);
+                        let (k, v) = (&keys[cached..][..270 * d], &values[cached..][..270 * d]);
+                        assert_attended(&attended[at..][..d], &query[at..][..d], k, v, count, weights);
+                    }
+                }
+                for other in &outcomes[1..] {
+                    let [one, other] =
+                        [&outcomes[0], other].map(|s| s.emulation.array(Buffer::Attended.index()));
+                    assert_eq!(one.bytes(), other.bytes(), "a schedule changed the bits");
+                }
+            }
+        }
     }
 }

@@ -97,7 +97,9 @@ static inline unsigned long long atomicExch(unsigned long long *at, unsigned lon
 #include "../kernels/common.cu"
 #include "../kernels/gemv.cu"
 #include "../kernels/attend.cu"
+#include "../kernels/tensor.cu"
 #include "../kernels/prefill.cu"
+#include "../kernels/attend_tiles.cu"
 #include "../kernels/sample.cu"
 #include "../kernels/entries.cu"
 #include "planted.cu"
@@ -147,11 +149,16 @@ struct EmulationEntry {
 #define ENTRIES(W)                                                                                            \
     ENTRY_ROWS(norm_qkv_##W), ENTRY_ROWS(project_##W), ENTRY_ROWS(norm_expand_##W),                           \
         ENTRY_ROWS(contract_##W), ENTRY_ROWS(norm_head_##W), ENTRY(embed_##W), ENTRY(attend_##W),             \
-        ENTRY(matmul_qkv_##W), ENTRY(matmul_gelu_##W), ENTRY(matmul_residual_##W), ENTRY(attend_tiles_##W)
+        ENTRY(matmul_qkv_##W), ENTRY(matmul_gelu_##W), ENTRY(matmul_residual_##W)
 
 static const EmulationEntry entries[] = {
     ENTRIES(f32),
     ENTRIES(bf16),
+    ENTRY(attend_tiles_f32),
+    ENTRY(attend_tiles_bf16_t64x16),
+    ENTRY(attend_tiles_bf16_t64x32),
+    ENTRY(attend_tiles_bf16_t64x64),
+    ENTRY(attend_tiles_bf16_t64x128),
     ENTRY(layer_norm),
     ENTRY(sample),
     ENTRY(planted_sums),
@@ -161,6 +168,8 @@ static const EmulationEntry entries[] = {
     ENTRY(planted_row_beyond),
     ENTRY(planted_shared_beyond),
     ENTRY(planted_unwritten_shared),
+    ENTRY(planted_missing_wait),
+    ENTRY(planted_early_copy),
 };
 
 extern "C" const EmulationEntry *emulation_find(const char *name) {

@@ -1,6 +1,6 @@
 // Kernels with a bug each, and one without: they show that the emulation would catch it. On no GPU.
 //
-// All but the last two: y[block] = sum of the block's stretch of x, by halving in shared memory.
+// The first three: y[block] = sum of the block's stretch of x, by halving in shared memory.
 
 static void planted_sum(const float *x, float *y, int n, bool barrier) {
     SHARED_MEMORY(shared);
@@ -67,4 +67,29 @@ extern "C" void planted_unwritten_shared(const float *x, float *y, int n) {
     if (threadIdx.x < (unsigned)n) sums[threadIdx.x] += x[threadIdx.x];
     __syncthreads();
     if (threadIdx.x < (unsigned)n) y[threadIdx.x] = sums[threadIdx.x];
+}
+
+// Copies that nobody waits for.
+extern "C" void planted_missing_wait(const float *x, float *y, int n) {
+    SHARED_MEMORY(shared);
+    float *tile = (float *)shared;
+    Copies copies;
+    if (threadIdx.x < blockDim.x / 4) copies.copy(tile + 4 * threadIdx.x, x + 4 * threadIdx.x, true);
+    copies.close();
+    copies.wait<1>();
+    __syncthreads();
+    if (threadIdx.x < (unsigned)n) y[threadIdx.x] = tile[threadIdx.x];
+}
+
+// Copies into what others may still read.
+extern "C" void planted_early_copy(const float *x, float *y, int n) {
+    SHARED_MEMORY(shared);
+    float *tile = (float *)shared;
+    tile[threadIdx.x] = x[threadIdx.x];
+    __syncthreads();
+    Copies copies;
+    if (threadIdx.x < blockDim.x / 4) copies.copy(tile + 4 * threadIdx.x, x + 4 * threadIdx.x, true);
+    copies.close();
+    if (threadIdx.x < (unsigned)n) y[threadIdx.x] = tile[threadIdx.x ^ 1];
+    copies.wait<0>();
 }

@@ -112,6 +112,17 @@ __device__ inline float weight_of(float x, float max) {
     return x == minus_infinity() ? 0.0f : expf(x - max);
 }
 
+// 2^x; 0 where that would be below 2^-126.
+__device__ inline float power_of_two(float x) {
+#ifdef EMULATION
+    return exp2f(x);
+#else
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+#endif
+}
+
 // An unsigned number that is ordered as the float is, -infinity first.
 __device__ inline unsigned ordered(float x) {
     unsigned bits = __float_as_uint(x);

@@ -1,4 +1,4 @@
-// The kernels themselves, each under its name: operation, weights, rows. Their grids, blocks, shared memory
+// The kernels themselves, each under its name: operation, weights, rows or tile. Their grids, blocks, shared memory
 // and arguments are in plan/build.rs.
 
 #ifdef EMULATION
@@ -67,17 +67,28 @@
     KERNEL(256) matmul_residual_##W(const float *x, const W##_t *weights, const float *bias, float *y,        \
                                     int rows, int inputs, int outputs) {                                      \
         matmul_residual(x, weights, bias, y, rows, inputs, outputs);                                          \
-    }                                                                                                         \
-    KERNEL(128) attend_tiles_##W(const float *query, const W##_t *keys, const W##_t *values,                  \
-                                 const int *position, float *attended, int length, int heads,                 \
-                                 int head_width, int context) {                                               \
-        attend_tiles(query, keys, values, position, attended, length, heads, head_width, context);            \
     }
 
 typedef float f32_t;
 typedef bf16 bf16_t;
 BOTH_WEIGHTS(f32)
 BOTH_WEIGHTS(bf16)
+
+KERNEL(128) attend_tiles_f32(const float *query, const float *keys, const float *values, const int *position,
+                             float *attended, int length, int heads, int head_width, int context) {
+    attend_tiles(query, keys, values, position, attended, length, heads, head_width, context);
+}
+
+#define HEAD_WIDTH(D)                                                                                         \
+    KERNEL(128) attend_tiles_bf16_t64x##D(const float *query, const bf16 *keys, const bf16 *values,           \
+                                          const int *position, float *attended, int length, int heads,        \
+                                          int head_width, int context) {                                      \
+        attend_tiles<D>(query, keys, values, position, attended, length, heads, head_width, context);         \
+    }
+HEAD_WIDTH(16)
+HEAD_WIDTH(32)
+HEAD_WIDTH(64)
+HEAD_WIDTH(128)
 
 KERNEL(128) layer_norm(const float *residual, const float *gain, const float *bias, float *normed, int width,
                         float epsilon) {

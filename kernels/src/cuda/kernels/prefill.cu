@@ -99,48 +99,6 @@ __device__ inline void matmul(const float *x, const float *weights, int rows, in
 #define TENSOR_DEPTH 32
 #define TENSOR_PITCH (TENSOR_DEPTH / 2 + 4)
 
-// Two numbers as bf16, the first in the low half.
-__device__ inline unsigned pack(float low, float high) {
-#ifdef EMULATION
-    bf16 halves[2];
-    store(halves, low);
-    store(halves + 1, high);
-    return halves[0].bits | (unsigned)halves[1].bits << 16;
-#else
-    unsigned word;
-    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(word) : "f"(high), "f"(low));
-    return word;
-#endif
-}
-
-// C += A B for A [16][16], B [16][8], C [16][8], spread over a warp. With g = lane / 4 and t = lane % 4 a lane
-// has of A the words (row g, column 2 t), (g + 8, 2 t), (g, 2 t + 8), (g + 8, 2 t + 8), of B the pairs of rows
-// 2 t and 2 t + 8 in column g, and of C (g, 2 t), (g, 2 t + 1), (g + 8, 2 t), (g + 8, 2 t + 1).
-__device__ inline void multiply_tile(float (&c)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
-#ifdef EMULATION
-    unsigned long long all[3][32];
-    const unsigned long long mine[3] = {a[0] | (unsigned long long)a[1] << 32,
-                                        a[2] | (unsigned long long)a[3] << 32,
-                                        b[0] | (unsigned long long)b[1] << 32};
-    for (int i = 0; i < 3; i++) memcpy(all[i], emulation_gather(mine[i], __LINE__), sizeof all[i]);
-    const int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
-    for (int i = 0; i < 4; i++) {
-        const int row = g + i / 2 * 8, column = 2 * t + i % 2;
-        for (int k = 0; k < 16; k++) {
-            const int from = k % 8 / 2, half = k % 2 * 16;
-            const unsigned x = (unsigned)(all[k / 8][row % 8 * 4 + from] >> row / 8 * 32);
-            const unsigned y = (unsigned)(all[2][column * 4 + from] >> k / 8 * 32);
-            c[i] += __uint_as_float(x >> half << 16) * __uint_as_float(y >> half << 16);
-        }
-    }
-#else
-    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
-                 "{%8, %9}, {%0, %1, %2, %3};"
-                 : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
-#endif
-}
-
 // The same product with weights in bf16, on tensor cores: rows are rounded to bf16 too, products are exact,
 // sums f32. grid (N / 64, rows / 64), 256 threads: 8 warps of 32 rows x 16 outputs each, 32 inputs at a
 // time, of which the next are on their way while these are multiplied.
@@ -194,7 +152,7 @@ __device__ inline void matmul(const float *x, const bf16 *weights, int rows, int
 #pragma unroll
                 for (int i = 0; i < 2; i++)
 #pragma unroll
-                    for (int j = 0; j < 2; j++) multiply_tile(sum[i][j], left[i], right[j]);
+                    for (int j = 0; j < 2; j++) multiply_tile(sum[i][j], left[i], right[j][0], right[j][1]);
             }
         }
         __syncthreads();
@@ -274,87 +232,4 @@ __device__ inline void matmul_residual(const float *x, const W *weights, const f
                                        int inputs, int outputs) {
     const MatmulEndAdd end = {bias, y, outputs};
     matmul(x, weights, rows, inputs, outputs, end);
-}
-
-#define QUERIES 16
-#define POSITIONS 32
-
-// Causal attention of a prompt's queries over the cache, its own keys and values included.
-// grid (length / 16, H, B), 128 threads: 16 queries of a head, 8 threads each, against 32 positions at a
-// time; the score of query i is of positions up to base + i, base being what the cache held before.
-// The online softmax again: m, l and the sums of a query live in its 8 threads.
-// Shared memory: queries [16][D], weights [16][32], keys [32][D + 1], values [32][D].
-template <class W>
-__device__ inline void attend_tiles(const float *query, const W *keys, const W *values, const int *position,
-                                    float *attended, int length, int heads, int head_width, int context) {
-    SHARED_MEMORY(shared);
-    const int d = head_width, head = blockIdx.y, first = blockIdx.x * QUERIES;
-    float *q = (float *)shared, *weights = q + QUERIES * d, *k = weights + QUERIES * POSITIONS;
-    float *v = k + POSITIONS * (d + 1);
-    const long long sequence = blockIdx.z;
-    const int mine = threadIdx.x / 8, part = threadIdx.x % 8;
-    wait_for_predecessor();
-    let_successor_start();
-    const int base = position[sequence], limit = base + min(first + QUERIES, length);
-    const long long cached = (sequence * heads + head) * (long long)context;
-    for (int i = threadIdx.x; i < QUERIES * d; i += blockDim.x) {
-        const int row = first + i / d;
-        q[i] = row < length ? query[((sequence * length + row) * heads + head) * d + i % d] : 0.0f;
-    }
-    constexpr int MOST = 128 / 8;
-    float sum[MOST], max_score = minus_infinity(), total = 0.0f;
-#pragma unroll
-    for (int j = 0; j < MOST; j++) sum[j] = 0.0f;
-    for (int p0 = 0; p0 < limit; p0 += POSITIONS) {
-        // Nobody may still read the last tile; the first time, the queries are waited for below.
-        __syncthreads();
-        for (int i = threadIdx.x; i < POSITIONS * d; i += blockDim.x) {
-            const int p = i / d, c = i % d;
-            const bool inside = p0 + p < limit;
-            k[p * (d + 1) + c] = inside ? widen(keys[(cached + p0 + p) * d + c]) : 0.0f;
-            v[i] = inside ? widen(values[(cached + p0 + p) * d + c]) : 0.0f;
-        }
-        __syncthreads();
-        float score[POSITIONS / 8], larger = max_score;
-#pragma unroll
-        for (int i = 0; i < POSITIONS / 8; i++) {
-            const int p = part + 8 * i;
-            float t = 0.0f;
-            for (int c = 0; c < d; c++) t += q[mine * d + c] * k[p * (d + 1) + c];
-            score[i] = p0 + p <= base + first + mine ? t : minus_infinity();
-            larger = fmaxf(larger, score[i]);
-        }
-#pragma unroll
-        for (int offset = 4; offset > 0; offset /= 2)
-            larger = fmaxf(larger, __shfl_xor_sync(0xffffffffu, larger, offset));
-        const float correction = weight_of(max_score, larger);
-        max_score = larger;
-        float new_total = 0.0f;
-#pragma unroll
-        for (int i = 0; i < POSITIONS / 8; i++) {
-            const float weight = weight_of(score[i], max_score);
-            weights[mine * POSITIONS + part + 8 * i] = weight;
-            new_total += weight;
-        }
-#pragma unroll
-        for (int offset = 4; offset > 0; offset /= 2)
-            new_total += __shfl_xor_sync(0xffffffffu, new_total, offset);
-        total = total * correction + new_total;
-        // The 8 threads of a query are of one warp.
-        __syncwarp();
-#pragma unroll
-        for (int j = 0; j < MOST; j++) {
-            if (8 * j >= d) break;
-            float x = sum[j] * correction;
-            for (int p = 0; p < POSITIONS; p++) x += weights[mine * POSITIONS + p] * v[p * d + part + 8 * j];
-            sum[j] = x;
-        }
-        __syncwarp();
-    }
-    if (first + mine < length) {
-        float *to = attended + ((sequence * length + first + mine) * heads + head) * d;
-#pragma unroll
-        for (int j = 0; j < MOST; j++)
-            if (8 * j < d) to[part + 8 * j] = sum[j] / total;
-    }
 }

@@ -2,7 +2,8 @@
 
 use super::{
     Argument, Buffer, Dims, GEMV_THREADS, Kernel, Launch, Operation, POSITIONS, Plan, PlanError, QUERIES,
-    ROW_THREADS, SAMPLE_THREADS, SPLITS_MAX, Shape, TENSOR_DEPTH, TILE, TILE_DEPTH, Weights,
+    ROW_THREADS, SAMPLE_THREADS, SPLITS_MAX, Shape, TENSOR_DEPTH, TENSOR_POSITIONS, TILE, TILE_DEPTH, Tile,
+    Weights,
 };
 
 /// How a plan ends: which token comes next.
@@ -115,8 +116,20 @@ impl Builder<'_> {
         shared_floats: usize,
         arguments: Vec<Argument>,
     ) {
+        let kernel = Kernel::new(operation, self.shape.weights, self.sequences);
+        self.push_kernel(kernel, grid, threads, shared_floats, arguments);
+    }
+
+    fn push_kernel(
+        &mut self,
+        kernel: Kernel,
+        grid: [usize; 3],
+        threads: u32,
+        shared_floats: usize,
+        arguments: Vec<Argument>,
+    ) {
         self.steps.push(Launch {
-            kernel: Kernel::new(operation, self.shape.weights, self.sequences),
+            kernel,
             grid: grid.map(blocks),
             block: [threads, 1, 1],
             shared_bytes: blocks(4 * shared_floats),
@@ -396,8 +409,8 @@ impl Builder<'_> {
         self.push(operation, grid, GEMV_THREADS, shared, arguments);
     }
 
-    /// grid (tiles of queries, heads, sequences); shared: queries, weights, keys (padded) and values
-    /// of a tile.
+    /// grid (tiles of queries, heads, sequences); shared in f32: queries, weights, keys (padded) and values
+    /// of a tile; in bf16: two tiles of keys and of values, rows padded by 16 bytes.
     fn attend_tiles(&mut self, layer: usize) {
         let Dims { heads, context, .. } = self.shape.dims;
         let d = self.shape.dims.head_width();
@@ -412,9 +425,21 @@ impl Builder<'_> {
             int(d),
             int(context),
         ];
-        let grid = [self.length.div_ceil(QUERIES), heads, self.sequences];
-        let shared = QUERIES * (d + POSITIONS) + POSITIONS * (2 * d + 1);
-        self.push(Operation::AttendTiles, grid, ROW_THREADS, shared, arguments);
+        let (operation, weights) = (Operation::AttendTiles, self.shape.weights);
+        let fits = |tile: &&Tile| tile.columns as usize >= d;
+        let (kernel, queries, shared) = match operation.tiles(weights).iter().find(fits) {
+            Some(&tile) => {
+                let row = (tile.columns as usize + 8) / 2;
+                let kernel = Kernel::of_tile(operation, weights, tile);
+                (kernel, tile.rows as usize, 2 * 2 * TENSOR_POSITIONS * row)
+            }
+            None => {
+                let shared = QUERIES * (d + POSITIONS) + POSITIONS * (2 * d + 1);
+                (Kernel::new(operation, weights, 1), QUERIES, shared)
+            }
+        };
+        let grid = [self.length.div_ceil(queries), heads, self.sequences];
+        self.push_kernel(kernel, grid, ROW_THREADS, shared, arguments);
     }
 }
 

@@ -86,6 +86,33 @@ impl Operation {
             _ => &[],
         }
     }
+
+    /// The tiles that it is compiled for with `weights`, where there is a choice.
+    pub fn tiles(self, weights: Weights) -> &'static [Tile] {
+        match (self, weights) {
+            (Operation::AttendTiles, Weights::Bf16) => &Tile::OF_QUERIES,
+            _ => &[],
+        }
+    }
+}
+
+/// The part of a result that a block makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Tile {
+    /// Rows of a prompt.
+    pub rows: u32,
+    /// Outputs; of attention the numbers of a head.
+    pub columns: u32,
+}
+
+impl Tile {
+    /// Of attention on tensor cores, by the width of a head.
+    const OF_QUERIES: [Tile; 4] =
+        [Tile::new(64, 16), Tile::new(64, 32), Tile::new(64, 64), Tile::new(64, 128)];
+
+    const fn new(rows: u32, columns: u32) -> Tile {
+        Tile { rows, columns }
+    }
 }
 
 /// One compiled kernel.
@@ -97,15 +124,23 @@ pub struct Kernel {
     pub weights: Option<Weights>,
     /// Rows whose sums it keeps at once; `None` where that is no question.
     pub rows: Option<u32>,
+    /// What a block makes; `None` where there is no choice.
+    pub tile: Option<Tile>,
 }
 
 impl Kernel {
     /// The kernel of `operation` for `weights`, which counts only where it reads some, and for at least
-    /// `rows` rows at once, up to 8.
+    /// `rows` rows at once, up to 8; of several tiles the first.
     pub fn new(operation: Operation, weights: Weights, rows: usize) -> Kernel {
         let counts = operation.row_counts();
         let rows = counts.iter().copied().find(|&count| count as usize >= rows).or(counts.last().copied());
-        Kernel { operation, weights: (!operation.is_plain()).then_some(weights), rows }
+        let tile = operation.tiles(weights).first().copied();
+        Kernel { operation, weights: (!operation.is_plain()).then_some(weights), rows, tile }
+    }
+
+    /// The kernel of `operation` for `weights` that makes `tile`, one of [`Operation::tiles`].
+    pub fn of_tile(operation: Operation, weights: Weights, tile: Tile) -> Kernel {
+        Kernel { tile: Some(tile), ..Kernel::new(operation, weights, 1) }
     }
 
     /// Every kernel there is, in the order of operations.
@@ -113,9 +148,13 @@ impl Kernel {
         let mut all = Vec::new();
         for operation in Operation::ALL {
             for weights in Weights::ALL {
-                let counts = operation.row_counts().iter().map(|&count| count as usize);
-                for rows in counts.chain(operation.row_counts().is_empty().then_some(1)) {
-                    let kernel = Kernel::new(operation, weights, rows);
+                let rows = operation.row_counts().iter().map(|&count| count as usize);
+                let tiles = operation.tiles(weights).iter();
+                let one = Kernel::new(operation, weights, 1);
+                let alone = (one.rows.is_none() && one.tile.is_none()).then_some(one);
+                let rows = rows.map(|rows| Kernel::new(operation, weights, rows));
+                let tiles = tiles.map(|&tile| Kernel::of_tile(operation, weights, tile));
+                for kernel in rows.chain(tiles).chain(alone) {
                     if !all.contains(&kernel) {
                         all.push(kernel);
                     }
@@ -125,15 +164,16 @@ impl Kernel {
         all
     }
 
-    /// Its symbol: `attend_bf16`, `norm_qkv_f32_r4`, `sample`.
+    /// Its symbol: `attend_bf16`, `norm_qkv_f32_r4`, `attend_tiles_bf16_t64x128`, `sample`.
     pub fn name(self) -> String {
         let mut name = self.operation.name().to_owned();
         if let Some(weights) = self.weights {
             name = format!("{name}_{}", weights.name());
         }
-        match self.rows {
-            Some(rows) => format!("{name}_r{rows}"),
-            None => name,
+        match (self.rows, self.tile) {
+            (Some(rows), _) => format!("{name}_r{rows}"),
+            (None, Some(Tile { rows, columns })) => format!("{name}_t{rows}x{columns}"),
+            (None, None) => name,
         }
     }
 }

@@ -15,7 +15,7 @@ mod kernel;
 use std::fmt;
 
 pub use build::{Choice, decode, prefill};
-pub use kernel::{Kernel, Operation};
+pub use kernel::{Kernel, Operation, Tile};
 
 /// Threads of a block of the products of one or few rows: 8 warps.
 pub const GEMV_THREADS: u32 = 256;
@@ -29,10 +29,12 @@ pub const TILE: usize = 64;
 pub const TILE_DEPTH: usize = 16;
 /// Inputs that it takes at a time in bf16, on tensor cores.
 pub const TENSOR_DEPTH: usize = 32;
-/// Queries of a block of `attend_tiles`.
+/// Queries of a block of `attend_tiles` in f32.
 pub const QUERIES: usize = 16;
 /// Positions it takes at a time.
 pub const POSITIONS: usize = 32;
+/// Positions it takes at a time in bf16, on tensor cores.
+pub const TENSOR_POSITIONS: usize = 64;
 /// Most parts that a sequence's positions are split into by `attend`.
 pub const SPLITS_MAX: u32 = 32;
 
@@ -566,11 +568,11 @@ mod tests {
     #[test]
     fn kernels_have_names_of_their_own() {
         let mut names: Vec<String> = Kernel::all().into_iter().map(Kernel::name).collect();
-        assert_eq!(names.len(), 54);
+        assert_eq!(names.len(), 57);
         assert!(names.iter().any(|name| name == "norm_qkv_bf16_r4") && names.contains(&"sample".into()));
         names.sort();
         names.dedup();
-        assert_eq!(names.len(), 54);
+        assert_eq!(names.len(), 57);
         assert_eq!(Kernel::new(Operation::Project, Weights::F32, 3).rows, Some(4));
         assert_eq!(Kernel::new(Operation::Project, Weights::F32, 64).rows, Some(8));
         assert_eq!(Kernel::new(Operation::Attend, Weights::F32, 64).rows, None);
