@@ -2,11 +2,12 @@
 //! compiles the same.
 
 /// Every file in the order it must stand in, with its name.
-pub const FILES: [(&str, &str); 6] = [
+pub const FILES: [(&str, &str); 7] = [
     ("common.cu", include_str!("kernels/common.cu")),
     ("gemv.cu", include_str!("kernels/gemv.cu")),
     ("attend.cu", include_str!("kernels/attend.cu")),
     ("prefill.cu", include_str!("kernels/prefill.cu")),
+    ("skinny.cu", include_str!("kernels/skinny.cu")),
     ("sample.cu", include_str!("kernels/sample.cu")),
     ("entries.cu", include_str!("kernels/entries.cu")),
 ];
