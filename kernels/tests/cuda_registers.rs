@@ -54,10 +54,12 @@ fn of_heads(heads: usize) -> BTreeMap<String, (u32, u32)> {
     let mut most = BTreeMap::new();
     for weights in Weights::ALL {
         let dims = Dims::gpt2(12, heads, 768, 50257, 1024);
-        let shape = Shape::new(dims, weights, 8, 1024, 132).unwrap();
+        let shape = Shape::new(dims, weights, 64, 1024, 132).unwrap();
+        let split = Shape { splits: 2, ..shape };
         let choice = Choice::Sampled { temperature: 1.0, top_k: 0, top_p: 1.0 };
         let mut plans: Vec<Plan> =
-            [1, 2, 4, 8].map(|batch| plan::decode(&shape, batch, choice).unwrap()).into();
+            [1, 2, 4, 8, 16, 32, 64].map(|batch| plan::decode(&shape, batch, choice).unwrap()).into();
+        plans.push(plan::decode(&split, 64, choice).unwrap());
         plans.push(plan::prefill(&shape, 0, 1, 1024, choice).unwrap());
         for step in plans.iter().flat_map(|plan| &plan.steps) {
             let entry = most.entry(step.kernel.name()).or_insert((step.block[0], 0));
@@ -114,8 +116,14 @@ fn registers(table: &str, operation: Operation, weights: Weights) -> String {
 fn readme_table(table: &str) -> String {
     let mut text = String::from("| kernel | f32 | bf16 |\n| --- | --- | --- |\n");
     for operation in Operation::ALL {
-        let [f32, bf16] = Weights::ALL.map(|weights| registers(table, operation, weights));
-        let bf16 = if operation.is_plain() { "the same" } else { &bf16 };
+        let mut columns = Weights::ALL.map(|weights| {
+            let there = operation.weights().is_empty() || operation.weights().contains(&weights);
+            if there { registers(table, operation, weights) } else { "none".to_owned() }
+        });
+        if operation.weights().is_empty() {
+            columns[1] = "the same".to_owned();
+        }
+        let [f32, bf16] = columns;
         text += &format!("| `{}` | {f32} | {bf16} |\n", operation.name());
     }
     text

@@ -3,8 +3,8 @@
 //!
 //! The plans and the code around them are the very ones that a device plays. In f32 both engines differ by
 //! the order of sums alone. In bf16 the CPU engine is given the rounded weights and a bf16 cache; what is left
-//! is that order, the keys and values that it tips over to the next bf16, and that the kernels round a
-//! prompt's rows before each product.
+//! is that order, the keys and values that it tips over to the next bf16, and that the kernels round the
+//! rows of a prompt, and of a step of more than 8, before each product.
 #![cfg(feature = "cuda-emulation")]
 
 mod common;
@@ -63,11 +63,13 @@ impl Pair {
         Pair { cpu, cuda, kept, _folder: folder }
     }
 
-    /// Of the largest logit: 1e-4 in f32, 1e-2 in bf16, where a prompt's rows are rounded before products.
+    /// Of the largest logit, how far one may be off: 1e-4 in f32. In bf16, where rows are rounded before
+    /// products, the worst of 64 texts is off by 1.25e-2, whichever kernels make its head. A quarter of it is
+    /// the budget of a text's root mean square, which has no such tail.
     fn budget(&self) -> f32 {
         match self.kept {
             Kept::F32 => 1e-4,
-            Kept::Bf16 => 1e-2,
+            Kept::Bf16 => 2e-2,
         }
     }
 
@@ -86,6 +88,9 @@ impl Pair {
                 let close = (got - want).abs() <= self.budget() * largest;
                 assert!(close, "{what}, sequence {sequence}, token {token}: {got} for {want}");
             }
+            let squares: f32 = got.iter().zip(&want).map(|(got, want)| (got - want).powi(2)).sum();
+            let off = (squares / vocabulary as f32).sqrt();
+            assert!(off <= self.budget() / 4.0 * largest, "{what}, sequence {sequence}: off by {off}");
             let best = want.iter().fold(f32::MIN, |max, x| max.max(*x));
             assert!(best - want[id as usize] <= 2.0 * self.budget() * largest, "{what}: id {id}");
             let first = (0..vocabulary).fold(0, |best, i| if got[i] > got[best] { i } else { best });
@@ -113,8 +118,8 @@ impl Pair {
 
 #[test]
 fn every_batch_agrees_with_the_cpu_engine() {
-    // Batches around the groups of 1, 2, 4 and 8 rows.
-    for (batch, schedule) in [1, 2, 3, 8, 9].into_iter().zip(Schedule::ALL.into_iter().cycle()) {
+    // Batches around the groups of 1, 2, 4 and 8 rows, and in bf16 of 16, 32 and 64.
+    for (batch, schedule) in [1, 2, 3, 8, 9, 16, 33, 64].into_iter().zip(Schedule::ALL.into_iter().cycle()) {
         for kept in Kept::ALL {
             let mut pair = Pair::new(small(), kept, 4, schedule);
             pair.run(&vec![7; batch], 3, &format!("batch {batch} {kept:?} {schedule:?}"));
@@ -148,13 +153,16 @@ fn prompts_of_unequal_lengths_and_another_shape_agree() {
 #[test]
 fn the_schedule_changes_no_bit() {
     for kept in Kept::ALL {
-        let logits = Schedule::ALL.map(|schedule| {
-            let mut pair = Pair::new(small(), kept, 10, schedule);
-            let prompt = tokens(3, 70, 257);
-            let text = pair.cuda.generate(&[&prompt], 5, |_, _| ()).unwrap();
-            (text, pair.cuda.logits().unwrap())
-        });
-        assert!(logits.iter().all(|one| *one == logits[0]), "{kept:?}");
+        for (batch, length) in [(1, 70), (17, 3)] {
+            let logits = Schedule::ALL.map(|schedule| {
+                let mut pair = Pair::new(small(), kept, 10, schedule);
+                let prompts: Vec<Vec<u32>> = (0..batch).map(|stream| tokens(stream, length, 257)).collect();
+                let prompts: Vec<&[u32]> = prompts.iter().map(Vec::as_slice).collect();
+                let text = pair.cuda.generate(&prompts, 3, |_, _| ()).unwrap();
+                (text, pair.cuda.logits().unwrap())
+            });
+            assert!(logits.iter().all(|one| *one == logits[0]), "{kept:?}, batch {batch}");
+        }
     }
 }
 

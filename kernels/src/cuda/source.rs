@@ -2,12 +2,13 @@
 //! compiles the same.
 
 /// Every file in the order it must stand in, with its name.
-pub const FILES: [(&str, &str); 8] = [
+pub const FILES: [(&str, &str); 9] = [
     ("common.cu", include_str!("kernels/common.cu")),
     ("gemv.cu", include_str!("kernels/gemv.cu")),
     ("attend.cu", include_str!("kernels/attend.cu")),
     ("tensor.cu", include_str!("kernels/tensor.cu")),
     ("prefill.cu", include_str!("kernels/prefill.cu")),
+    ("skinny.cu", include_str!("kernels/skinny.cu")),
     ("attend_tiles.cu", include_str!("kernels/attend_tiles.cu")),
     ("sample.cu", include_str!("kernels/sample.cu")),
     ("entries.cu", include_str!("kernels/entries.cu")),

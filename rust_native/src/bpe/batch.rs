@@ -4,16 +4,16 @@
 //! and meeting every word anew would be most of the work. Its threads and their word caches wait for the next
 //! batch; one that is dropped leaves them to the next of the same size, so [`Tokenizer::encode_batch`] has them too.
 //!
-//! Texts are dealt in parts of about equal bytes, contiguous for each thread, and who has finished helps; a long
-//! text is several parts ([`cuts`](super::cuts)). All ids go into one vector: an allocation a text is what two
-//! threads would wait for.
+//! Texts are dealt in parts of about equal bytes, in order, to whoever is free; a long text is several parts
+//! ([`cuts`](super::cuts)). All ids go into one vector, while the batch goes on ([`crew`](super::crew)): an allocation a
+//! text is what two threads would wait for.
 //!
 //! Invariant: ids are in the order of the texts, and an error is that of the first text that fails, whatever the
 //! threads did.
 
 use std::ops::Range;
 
-use super::crew::Crew;
+use super::crew::{Crew, Ids};
 use super::{Special, Tokenizer};
 use crate::Error;
 
@@ -115,7 +115,9 @@ impl BatchEncoder<'_> {
         ids.reserve(bytes / 3 + 8);
         starts.reserve(texts.len() + 1);
         starts.push(0);
-        let done = crew.work(tokenizer, &parts, texts, special, ids, starts);
+        let mut result = Ids { ids: std::mem::take(ids), ends: std::mem::take(starts) };
+        let done = crew.work(tokenizer, &parts, texts, special, &mut result);
+        Ids { ids: *ids, ends: *starts } = result;
         if done.is_err() {
             ids.clear();
             starts.clear();

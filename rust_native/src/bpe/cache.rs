@@ -167,16 +167,14 @@ pub(super) fn write(room: &mut [u32; MAX_IDS], count: usize, four: [u32; 4]) {
 }
 
 impl Words {
-    /// Pairs at first, 32 KiB, and at most, 4 MiB.
+    /// Pairs at first, 32 KiB, and at most, 4 MiB. Of the memory for the most only what is used is ever touched, but
+    /// an allocator may clear all of it: up to 256 KiB the cache is in less.
     const LEAST: u32 = 9;
+    const SMALL: u32 = 12;
     const MOST: u32 = 16;
 
     pub(super) fn new() -> Self {
-        Self::of_bits(Self::LEAST)
-    }
-
-    fn of_bits(bits: u32) -> Self {
-        Self { lines: Lines::new(16 << bits), shift: 64 - bits, used: 0 }
+        Self { lines: Lines::new(16 << Self::SMALL), shift: 64 - Self::LEAST, used: 0 }
     }
 
     #[inline(always)]
@@ -216,15 +214,26 @@ impl Words {
         *both = [ids, both[0]];
     }
 
-    /// Twice the size, with the same entries.
+    /// Twice the size, with the same entries, and in place: what a pair holds belongs to two neighbours, at twice its
+    /// own place, so that from the last pair on nothing is overwritten that is still needed.
     fn grow(&mut self) {
-        let bits = 64 - self.shift + 1;
-        let old = std::mem::replace(self, Self::of_bits(bits));
-        for [keys, ids] in old.view().pairs {
-            // The older of a pair first, so that the order stays.
-            for (key, ids) in keys.iter().zip(ids).rev().filter(|(key, _)| **key != [0; 4]) {
-                self.insert(Key::of_words(*key), *ids);
+        let size = self.pairs();
+        if size == 1 << Self::SMALL {
+            let small = std::mem::replace(&mut self.lines, Lines::new(16 << Self::MOST));
+            self.lines.get_mut::<16>()[..size].copy_from_slice(&small.get()[..size]);
+        }
+        self.shift -= 1;
+        let shift = self.shift;
+        let pairs: &mut [Pair] = self.lines.get_mut().as_chunks_mut().0.as_chunks_mut().0;
+        for at in (0..size).rev() {
+            let [keys, ids] = pairs[at];
+            let mut two = [Pair::default(); 2];
+            // The older first, so that the order stays.
+            for (key, ids) in keys.into_iter().zip(ids).rev().filter(|(key, _)| *key != [0; 4]) {
+                let [keys, both] = &mut two[(Key::of_words(key).hash() >> shift) as usize % 2];
+                (*keys, *both) = ([key, keys[0]], [ids, both[0]]);
             }
+            pairs[2 * at..2 * at + 2].copy_from_slice(&two);
         }
     }
 }

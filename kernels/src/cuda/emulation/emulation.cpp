@@ -99,6 +99,7 @@ static inline unsigned long long atomicExch(unsigned long long *at, unsigned lon
 #include "../kernels/attend.cu"
 #include "../kernels/tensor.cu"
 #include "../kernels/prefill.cu"
+#include "../kernels/skinny.cu"
 #include "../kernels/attend_tiles.cu"
 #include "../kernels/sample.cu"
 #include "../kernels/entries.cu"
@@ -146,6 +147,7 @@ struct EmulationEntry {
 
 #define ENTRY(f) {#f, EmulationCall<f>::KINDS, EmulationCall<f>::call}
 #define ENTRY_ROWS(f) ENTRY(f##_r1), ENTRY(f##_r2), ENTRY(f##_r4), ENTRY(f##_r8)
+#define ENTRY_MORE_ROWS(f) ENTRY(f##_r16), ENTRY(f##_r32), ENTRY(f##_r64)
 #define ENTRIES(W)                                                                                            \
     ENTRY_ROWS(norm_qkv_##W), ENTRY_ROWS(project_##W), ENTRY_ROWS(norm_expand_##W),                           \
         ENTRY_ROWS(contract_##W), ENTRY_ROWS(norm_head_##W), ENTRY(embed_##W), ENTRY(attend_##W),             \
@@ -161,6 +163,13 @@ static const EmulationEntry entries[] = {
     ENTRY(attend_tiles_bf16_t64x128),
     ENTRY(layer_norm),
     ENTRY(sample),
+    ENTRY(pack_norm),
+    ENTRY(attend_packed_bf16),
+    ENTRY(pack_parts),
+    ENTRY_MORE_ROWS(skinny_qkv_bf16),
+    ENTRY_MORE_ROWS(skinny_gelu_bf16),
+    ENTRY_MORE_ROWS(skinny_residual_bf16),
+    ENTRY_MORE_ROWS(skinny_head_bf16),
     ENTRY(planted_sums),
     ENTRY(planted_missing_barrier),
     ENTRY(planted_divergent_barrier),

@@ -23,10 +23,12 @@ __device__ inline void embed(const int *tokens, const int *position, const W *to
 // G = D / N lanes hold one position's keys, 16 bytes each, so a warp takes 32 / G positions at a time, and
 // 4 such loads are under way. Each G lanes keep m, l and sums of their own (the online softmax of Milakov
 // and Gimelshein, 2018): a larger maximum scales down what was summed. They meet at the end.
+// What comes out of part p = (b S + s) H + h goes to `put`: partial_s number by number, with l_s, and then m_s
+// and l_s.
 // Shared memory: D sums, a maximum and a sum of weights for each warp.
-template <class W>
-__device__ inline void attend(const float *query, const W *keys, const W *values, const int *position,
-                              float *partial, float *stats, int heads, int head_width, int context) {
+template <class W, class Put>
+__device__ inline void attend_part(const float *query, const W *keys, const W *values, const int *position,
+                                   int heads, int head_width, int context, const Put &put) {
     SHARED_MEMORY(shared);
     constexpr int N = Vector<W>::N, U = 4;
     const int d = head_width, group = d / N, lane = threadIdx.x % 32, warp = threadIdx.x / 32;
@@ -39,10 +41,7 @@ __device__ inline void attend(const float *query, const W *keys, const W *values
     const int chunk = max((count + splits - 1) / splits, SPLIT_POSITIONS);
     const int begin = split * chunk, end = min(begin + chunk, count);
     if (begin >= end) {
-        if (threadIdx.x == 0) {
-            stats[of_part * 2] = minus_infinity();
-            stats[of_part * 2 + 1] = 0.0f;
-        }
+        if (threadIdx.x == 0) put.ends(of_part, minus_infinity(), 0.0f);
         return;
     }
     const long long cached = (sequence * heads + head) * (long long)context;
@@ -115,10 +114,24 @@ __device__ inline void attend(const float *query, const W *keys, const W *values
     for (int i = threadIdx.x; i < d; i += blockDim.x) {
         float x = 0.0f;
         for (int w = 0; w < warps; w++) x += sums[w * d + i] * weight_of(ends[2 * w], largest);
-        partial[((sequence * splits + split) * heads + head) * d + i] = x;
+        put.sum(of_part, i, x, total);
     }
-    if (threadIdx.x == 0) {
-        stats[of_part * 2] = largest;
-        stats[of_part * 2 + 1] = total;
+    if (threadIdx.x == 0) put.ends(of_part, largest, total);
+}
+
+struct PutPart {
+    float *partial, *stats;
+    int head_width;
+    __device__ void sum(long long part, int i, float x, float) const { partial[part * head_width + i] = x; }
+    __device__ void ends(long long part, float max, float total) const {
+        stats[part * 2] = max;
+        stats[part * 2 + 1] = total;
     }
+};
+
+template <class W>
+__device__ inline void attend(const float *query, const W *keys, const W *values, const int *position,
+                              float *partial, float *stats, int heads, int head_width, int context) {
+    const PutPart put = {partial, stats, head_width};
+    attend_part(query, keys, values, position, heads, head_width, context, put);
 }

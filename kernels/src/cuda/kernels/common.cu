@@ -128,3 +128,17 @@ __device__ inline unsigned ordered(float x) {
     unsigned bits = __float_as_uint(x);
     return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
 }
+
+// ---- blocks ----
+
+// Whether this block is the last of `all` to come here, and so sees what all of them wrote.
+__device__ inline bool last_to_come(unsigned *arrived, unsigned all, unsigned *last) {
+    // What this block wrote must be seen before it is counted.
+    __threadfence();
+    __syncthreads();
+    if (threadIdx.x == 0) *last = atomicAdd(arrived, 1u) == all - 1;
+    __syncthreads();
+    if (!*last) return false;
+    __threadfence();
+    return true;
+}

@@ -92,7 +92,7 @@ HEAD_WIDTH(128)
 
 KERNEL(128) layer_norm(const float *residual, const float *gain, const float *bias, float *normed, int width,
                         float epsilon) {
-    norm_row(residual, gain, bias, normed, width, epsilon);
+    layer_norm_row(residual, gain, bias, normed, width, epsilon);
 }
 
 KERNEL(256) sample(const float *logits, const unsigned long long *seed, int *drawn, int *token, int *position,
@@ -101,3 +101,45 @@ KERNEL(256) sample(const float *logits, const unsigned long long *seed, int *dra
     sample_row(logits, seed, drawn, token, position, output, vocabulary, context, length, first, top_k,
                temperature, top_p);
 }
+
+KERNEL(128) pack_norm(const float *residual, const float *gain, const float *bias, bf16 *x, int length, int width,
+                       float epsilon) {
+    pack_norm_row(residual, gain, bias, x, length, width, epsilon);
+}
+
+KERNEL(128) pack_parts(const float *partial, const float *stats, bf16 *x, int width, int heads, int splits) {
+    pack_parts_row(partial, stats, x, width, heads, splits);
+}
+
+KERNEL(128) attend_packed_bf16(const float *query, const bf16 *keys, const bf16 *values, const int *position,
+                                bf16 *x, int heads, int head_width, int context) {
+    attend_packed(query, keys, values, position, x, heads, head_width, context);
+}
+
+#define MORE_ROWS(R)                                                                                          \
+    KERNEL(256) skinny_qkv_bf16_r##R(const bf16 *x, const bf16 *weights, const float *bias,                   \
+                                     const int *position, float *query, bf16 *keys, bf16 *values, int rows,   \
+                                     int width, int heads, int context, float scale) {                        \
+        skinny_qkv<R / 8>(x, weights, bias, position, query, keys, values, rows, width, heads, context,       \
+                          scale);                                                                             \
+    }                                                                                                         \
+    KERNEL(256) skinny_gelu_bf16_r##R(const bf16 *x, const bf16 *weights, const float *bias, bf16 *hidden,    \
+                                      int rows, int inputs, int outputs) {                                    \
+        skinny_gelu<R / 8>(x, weights, bias, hidden, rows, inputs, outputs);                                  \
+    }                                                                                                         \
+    KERNEL(256) skinny_residual_bf16_r##R(const bf16 *x, const bf16 *weights, const float *bias, float *y,    \
+                                          float *shares, unsigned *arrived, int rows, int inputs,             \
+                                          int outputs) {                                                      \
+        skinny_residual<R / 8>(x, weights, bias, y, shares, arrived, rows, inputs, outputs);                  \
+    }                                                                                                         \
+    KERNEL(256) skinny_head_bf16_r##R(const bf16 *x, const bf16 *weights, float *logits,                      \
+                                      unsigned long long *best, unsigned *finished, int *token,               \
+                                      int *position, int *output, int batch, int width, int vocabulary,       \
+                                      int context, int length, int choose) {                                  \
+        skinny_head<R / 8>(x, weights, logits, best, finished, token, position, output, batch, width,         \
+                           vocabulary, context, length, choose);                                              \
+    }
+
+MORE_ROWS(16)
+MORE_ROWS(32)
+MORE_ROWS(64)

@@ -225,41 +225,55 @@ template <class W> __device__ inline void prefetch_output(const W *weights, int 
         prefetch_row(weights + (long long)output * inputs, inputs);
 }
 
-// grid (outputs parts / 8, B / R), 256 threads. Reads C C weights, and of attention's parts those in use.
+// The parts of a row's attention, combined and handed to `put` one by one.
 // With M = max over parts of m_s:  x = sum_s e^(m_s - M) partial_s / sum_s e^(m_s - M) l_s, head by head.
+// factors: 32 floats a head, shared. Has a barrier inside; before `factors` is used again there must be one more.
+template <class Put>
+__device__ inline void combine_parts(const float *partial, const float *stats, float *factors, long long row,
+                                     int width, int heads, int splits, const Put &put) {
+    const int d = width / heads;
+    for (int head = threadIdx.x; head < heads; head += blockDim.x) {
+        float max = minus_infinity(), total = 0.0f;
+        for (int s = 0; s < splits; s++) max = fmaxf(max, stats[((row * splits + s) * heads + head) * 2]);
+        for (int s = 0; s < splits; s++) {
+            const float *part = stats + ((row * splits + s) * heads + head) * 2;
+            const float factor = weight_of(part[0], max);
+            factors[head * 32 + s] = factor;
+            total += factor * part[1];
+        }
+        for (int s = 0; s < splits; s++) factors[head * 32 + s] /= total;
+    }
+    __syncthreads();
+    for (int c = threadIdx.x; c < width; c += blockDim.x) {
+        float sum = 0.0f;
+        for (int s = 0; s < splits; s++) {
+            const float factor = factors[c / d * 32 + s];
+            // A part without positions has not written its sum.
+            if (factor != 0.0f) sum += factor * partial[(row * splits + s) * width + c];
+        }
+        put(c, sum);
+    }
+}
+
+template <class W> struct PutPlaced {
+    float *x;
+    int width;
+    __device__ void operator()(int c, float y) const { x[place<W>(c, width)] = y; }
+};
+
+// grid (outputs parts / 8, B / R), 256 threads. Reads C C weights, and of attention's parts those in use.
 // Shared memory: R C floats of x, H 32 factors of a row, a sum a warp and row.
 template <class W, int R>
 __device__ inline void project(const float *partial, const float *stats, const W *weights, const float *bias,
                                float *residual, int batch, int width, int heads, int splits, int parts) {
     SHARED_MEMORY(shared);
     float *x = (float *)shared, *factors = x + R * width, *sums = factors + heads * 32;
-    const int d = width / heads;
     prefetch_output(weights, width, width, parts);
     wait_for_predecessor();
     let_successor_start();
     for (int r = 0; r < R; r++) {
-        const long long row = min((int)(blockIdx.y * R) + r, batch - 1);
-        for (int head = threadIdx.x; head < heads; head += blockDim.x) {
-            float max = minus_infinity(), total = 0.0f;
-            for (int s = 0; s < splits; s++) max = fmaxf(max, stats[((row * splits + s) * heads + head) * 2]);
-            for (int s = 0; s < splits; s++) {
-                const float *part = stats + ((row * splits + s) * heads + head) * 2;
-                const float factor = weight_of(part[0], max);
-                factors[head * 32 + s] = factor;
-                total += factor * part[1];
-            }
-            for (int s = 0; s < splits; s++) factors[head * 32 + s] /= total;
-        }
-        __syncthreads();
-        for (int c = threadIdx.x; c < width; c += blockDim.x) {
-            float sum = 0.0f;
-            for (int s = 0; s < splits; s++) {
-                const float factor = factors[c / d * 32 + s];
-                // A part without positions has not written its sum.
-                if (factor != 0.0f) sum += factor * partial[(row * splits + s) * width + c];
-            }
-            x[r * width + place<W>(c, width)] = sum;
-        }
+        const PutPlaced<W> put = {x + r * width, width};
+        combine_parts(partial, stats, factors, min((int)(blockIdx.y * R) + r, batch - 1), width, heads, splits, put);
         __syncthreads();
     }
     add_product<W, R>(placed_rows<W, R>(x, width), weights, bias, residual, sums, batch, width, width, parts);
@@ -304,9 +318,21 @@ __device__ inline void go_on(int next, int *token, int *position, int *output, i
     if (at < context) output[at] = next;
 }
 
+// The last block of a head to come here writes the next token and position of all rows (unless `choose` is 0,
+// where `sample` will) and leaves everything as the next step needs it. `last` is shared.
+__device__ inline void choose_next(unsigned long long *best, unsigned *finished, unsigned *last, int *token,
+                                   int *position, int *output, int batch, int context, int length,
+                                   int choose) {
+    if (!last_to_come(finished, gridDim.x * gridDim.y, last)) return;
+    for (int b = threadIdx.x; b < batch; b += blockDim.x) {
+        const unsigned long long key = atomicExch(best + b, 0ull);
+        if (choose) go_on((int)~(unsigned)key, token + b, position + b, output + (long long)b * context, length, context);
+    }
+    if (threadIdx.x == 0) *finished = 0;
+}
+
 // grid (outputs / 8, B / R), 256 threads. Reads V C weights, 31 % of a step's bytes in GPT-2 124M.
-// Each block brings its best of each row to the whole's; the last to come writes the next token and
-// position (unless `choose` is 0, where `sample` will) and leaves everything as the next step needs it.
+// Each block brings its best of each row to the whole's.
 template <class W, int R>
 __device__ inline void norm_head(const float *residual, const float *gain, const float *norm_bias,
                                  const W *weights, float *logits, unsigned long long *best,
@@ -329,16 +355,5 @@ __device__ inline void norm_head(const float *residual, const float *gain, const
         for (int w = 0; w < warps; w++) mine = max(mine, bests[w * R + threadIdx.x]);
         atomicMax(best + row, mine);
     }
-    // What this block wrote must be seen before it is counted.
-    __threadfence();
-    __syncthreads();
-    if (threadIdx.x == 0) *last = atomicAdd(finished, 1u) == gridDim.x * gridDim.y - 1;
-    __syncthreads();
-    if (!*last) return;
-    __threadfence();
-    for (int b = threadIdx.x; b < batch; b += blockDim.x) {
-        const unsigned long long key = atomicExch(best + b, 0ull);
-        if (choose) go_on((int)~(unsigned)key, token + b, position + b, output + (long long)b * context, length, context);
-    }
-    if (threadIdx.x == 0) *finished = 0;
+    choose_next(best, finished, last, token, position, output, batch, context, length, choose);
 }

@@ -3,17 +3,16 @@
 // Weights in f32 are multiplied in f32. With weights in bf16 the products are those of the tensor cores: rows
 // are rounded to bf16 as well, sums are f32.
 
-// y = (x - mean) / sqrt(var + epsilon) gain + bias, row by row. grid (rows), 128 threads.
-// Shared memory: two sums a warp.
-__device__ inline void norm_row(const float *residual, const float *gain, const float *bias, float *normed,
-                                int width, float epsilon) {
+// y = (x - mean) / sqrt(var + epsilon) gain + bias of one row, handed to `put` one by one. A block of 128
+// threads, which has waited for nobody yet. Shared memory: two sums a warp.
+template <class Put>
+__device__ inline void norm_row(const float *x, const float *gain, const float *bias, int width, float epsilon,
+                                const Put &put) {
     SHARED_MEMORY(shared);
     float *sums = (float *)shared;
     const int warps = blockDim.x / 32, warp = threadIdx.x / 32;
     wait_for_predecessor();
     let_successor_start();
-    const float *x = residual + (long long)blockIdx.x * width;
-    float *y = normed + (long long)blockIdx.x * width;
     float sum = 0.0f;
     for (int c = threadIdx.x; c < width; c += blockDim.x) sum += x[c];
     sum = warp_sum(sum);
@@ -30,7 +29,20 @@ __device__ inline void norm_row(const float *residual, const float *gain, const 
     float variance = 0.0f;
     for (int w = 0; w < warps; w++) variance += sums[warps + w];
     const float scale = 1.0f / sqrtf(variance / width + epsilon);
-    for (int c = threadIdx.x; c < width; c += blockDim.x) y[c] = (x[c] - mean) * scale * gain[c] + bias[c];
+    for (int c = threadIdx.x; c < width; c += blockDim.x)
+        put(c, (x[c] - mean) * scale * gain[c] + bias[c]);
+}
+
+struct PutRow {
+    float *y;
+    __device__ void operator()(int c, float y_c) const { y[c] = y_c; }
+};
+
+// grid (rows).
+__device__ inline void layer_norm_row(const float *residual, const float *gain, const float *bias, float *normed,
+                                      int width, float epsilon) {
+    const PutRow put = {normed + (long long)blockIdx.x * width};
+    norm_row(residual + (long long)blockIdx.x * width, gain, bias, width, epsilon, put);
 }
 
 #define TILE 64

@@ -24,7 +24,9 @@ pub enum Choice {
 }
 
 /// One step of the first `batch` sequences: each token of [`Buffer::Token`] at its [`Buffer::Position`],
-/// and the next of both into the same buffers. 5 launches a layer and 2 more, 3 where a token is drawn.
+/// and the next of both into the same buffers. 5 launches a layer and 2 more; 7 (8 where positions are split)
+/// and 3 where more than [`FEW_ROWS`](super::FEW_ROWS) sequences have weights in bf16, so that each weight is
+/// read once for 64 of them. One more where a token is drawn.
 ///
 /// # Errors
 /// [`PlanError`] for an impossible shape or more sequences than it has.
@@ -39,6 +41,10 @@ pub fn decode(shape: &Shape, batch: usize, choice: Choice) -> Result<Plan, PlanE
     let mut plan = Builder { shape, first: 0, sequences: batch, length: 1, steps: Vec::new() };
     plan.embed(Buffer::Token);
     for layer in 0..shape.dims.layers {
+        if plan.is_skinny() {
+            plan.skinny_layer(layer);
+            continue;
+        }
         plan.norm_qkv(layer);
         plan.attend(layer);
         plan.project(layer);
@@ -51,7 +57,8 @@ pub fn decode(shape: &Shape, batch: usize, choice: Choice) -> Result<Plan, PlanE
 
 /// A prompt of `length` tokens each for `sequences` sequences from `first` on, appended at their
 /// [`Buffer::Position`]: reads [`Buffer::Prompt`], sequence by sequence, fills the cache, and leaves
-/// the last logits in [`Buffer::Logits`] and the next token and position. 7 launches a layer and 2 more.
+/// the last logits in [`Buffer::Logits`] and the next token and position. 7 launches a layer and 2 more, 3 for
+/// more than [`FEW_ROWS`](super::FEW_ROWS) sequences with weights in bf16.
 ///
 /// # Errors
 /// [`PlanError`] for an impossible shape, or sequences or rows that it has no room for.
@@ -81,20 +88,20 @@ pub fn prefill(
 }
 
 /// A plan in the making: `sequences` from `first` on, `length` rows each.
-struct Builder<'a> {
-    shape: &'a Shape,
-    first: usize,
-    sequences: usize,
-    length: usize,
+pub(super) struct Builder<'a> {
+    pub(super) shape: &'a Shape,
+    pub(super) first: usize,
+    pub(super) sequences: usize,
+    pub(super) length: usize,
     steps: Vec<Launch>,
 }
 
-fn at(id: Buffer, offset: usize) -> Argument {
+pub(super) fn at(id: Buffer, offset: usize) -> Argument {
     Argument::Buffer { id, offset }
 }
 
 /// Dimensions are at most 2^24: [`Shape::check`].
-fn int(value: usize) -> Argument {
+pub(super) fn int(value: usize) -> Argument {
     Argument::Int(i32::try_from(value).expect("a checked dimension"))
 }
 
@@ -108,7 +115,7 @@ impl Builder<'_> {
         self.sequences * self.length
     }
 
-    fn push(
+    pub(super) fn push(
         &mut self,
         operation: Operation,
         grid: [usize; 3],
@@ -137,8 +144,8 @@ impl Builder<'_> {
         });
     }
 
-    /// Groups of rows that a product of few rows is done in, and rows of each.
-    fn groups(&self, operation: Operation) -> (usize, usize) {
+    /// Groups of rows that a product of a step is done in, and rows of each.
+    pub(super) fn groups(&self, operation: Operation) -> (usize, usize) {
         let rows = Kernel::new(operation, self.shape.weights, self.sequences).rows.unwrap_or(1) as usize;
         (self.sequences.div_ceil(rows), rows)
     }
@@ -159,7 +166,7 @@ impl Builder<'_> {
     }
 
     /// The first element of `layer`, and of the first sequence, in keys and values.
-    fn cached(&self, layer: usize) -> usize {
+    pub(super) fn cached(&self, layer: usize) -> usize {
         let Dims { width, context, .. } = self.shape.dims;
         (layer * self.shape.batch + self.first) * context * width
     }
@@ -206,7 +213,7 @@ impl Builder<'_> {
     }
 
     /// grid (splits, heads, sequences); shared: a sum of values, a maximum and a sum for each warp.
-    fn attend(&mut self, layer: usize) {
+    pub(super) fn attend(&mut self, layer: usize) {
         let Dims { heads, context, .. } = self.shape.dims;
         let d = self.shape.dims.head_width();
         let arguments = vec![
@@ -290,9 +297,21 @@ impl Builder<'_> {
         self.push(Operation::Contract, grid, GEMV_THREADS, warps * rows, arguments);
     }
 
+    /// The logits, and the next token and position from them.
+    fn head(&mut self, choice: Choice) {
+        if self.is_skinny() {
+            self.skinny_head(choice);
+        } else {
+            self.norm_head(choice);
+        }
+        if let Choice::Sampled { temperature, top_k, top_p } = choice {
+            self.sample(temperature, top_k, top_p);
+        }
+    }
+
     /// grid (outputs, groups of rows); shared: the normed rows, two sums a warp, and the best of each
     /// warp and row as 64 bits. The last block to finish writes token and position.
-    fn head(&mut self, choice: Choice) {
+    fn norm_head(&mut self, choice: Choice) {
         let Dims { width, vocabulary, context, epsilon, tied, .. } = self.shape.dims;
         let (groups, rows) = self.groups(Operation::NormHead);
         let table = if tied { Buffer::TokenTable } else { Buffer::HeadWeight };
@@ -319,9 +338,6 @@ impl Builder<'_> {
         let grid = [self.output_blocks(vocabulary), groups, 1];
         let shared = norm_floats(rows, width) + 2 * warps * rows + 2;
         self.push(Operation::NormHead, grid, GEMV_THREADS, shared, arguments);
-        if let Choice::Sampled { temperature, top_k, top_p } = choice {
-            self.sample(temperature, top_k, top_p);
-        }
     }
 
     /// grid (sequences); shared: a 64-bit number a thread.

@@ -31,11 +31,25 @@ pub enum Operation {
     MatmulResidual,
     /// Causal attention of many queries.
     AttendTiles,
+    /// Layer norm of the last row of each sequence, rounded and packed for tensor cores.
+    PackNorm,
+    /// One query a sequence against all its positions; the result rounded and packed for tensor cores.
+    AttendPacked,
+    /// The parts of attention combined, rounded and packed for tensor cores.
+    PackParts,
+    /// Queries, keys and values of up to 64 packed rows, which share each weight that is read.
+    SkinnyQkv,
+    /// A product of up to 64 packed rows, then GELU; packed again.
+    SkinnyGelu,
+    /// A product of up to 64 packed rows, added to the residual stream.
+    SkinnyResidual,
+    /// The logits of up to 64 packed rows, the best of each, the next token and position.
+    SkinnyHead,
 }
 
 impl Operation {
     /// All.
-    pub const ALL: [Operation; 13] = [
+    pub const ALL: [Operation; 20] = [
         Operation::Embed,
         Operation::NormQkv,
         Operation::Attend,
@@ -49,6 +63,13 @@ impl Operation {
         Operation::MatmulGelu,
         Operation::MatmulResidual,
         Operation::AttendTiles,
+        Operation::PackNorm,
+        Operation::AttendPacked,
+        Operation::PackParts,
+        Operation::SkinnyQkv,
+        Operation::SkinnyGelu,
+        Operation::SkinnyResidual,
+        Operation::SkinnyHead,
     ];
 
     /// The symbol's stem.
@@ -67,12 +88,27 @@ impl Operation {
             Operation::MatmulGelu => "matmul_gelu",
             Operation::MatmulResidual => "matmul_residual",
             Operation::AttendTiles => "attend_tiles",
+            Operation::PackNorm => "pack_norm",
+            Operation::AttendPacked => "attend_packed",
+            Operation::PackParts => "pack_parts",
+            Operation::SkinnyQkv => "skinny_qkv",
+            Operation::SkinnyGelu => "skinny_gelu",
+            Operation::SkinnyResidual => "skinny_residual",
+            Operation::SkinnyHead => "skinny_head",
         }
     }
 
-    /// Whether it reads no weights, keys or values, and so exists once.
-    pub fn is_plain(self) -> bool {
-        matches!(self, Operation::Sample | Operation::Norm)
+    /// The weights, keys and values that it is compiled for; none where it reads none, and so exists once.
+    pub fn weights(self) -> &'static [Weights] {
+        match self {
+            Operation::Sample | Operation::Norm | Operation::PackNorm | Operation::PackParts => &[],
+            Operation::AttendPacked
+            | Operation::SkinnyQkv
+            | Operation::SkinnyGelu
+            | Operation::SkinnyResidual
+            | Operation::SkinnyHead => &[Weights::Bf16],
+            _ => &Weights::ALL,
+        }
     }
 
     /// The numbers of rows that it is compiled for, where it keeps that many sums in registers.
@@ -83,6 +119,10 @@ impl Operation {
             | Operation::NormExpand
             | Operation::Contract
             | Operation::NormHead => &[1, 2, 4, 8],
+            Operation::SkinnyQkv
+            | Operation::SkinnyGelu
+            | Operation::SkinnyResidual
+            | Operation::SkinnyHead => &[16, 32, 64],
             _ => &[],
         }
     }
@@ -130,12 +170,13 @@ pub struct Kernel {
 
 impl Kernel {
     /// The kernel of `operation` for `weights`, which counts only where it reads some, and for at least
-    /// `rows` rows at once, up to 8; of several tiles the first.
+    /// `rows` rows at once, up to the most that it is compiled for; of several tiles the first.
     pub fn new(operation: Operation, weights: Weights, rows: usize) -> Kernel {
         let counts = operation.row_counts();
         let rows = counts.iter().copied().find(|&count| count as usize >= rows).or(counts.last().copied());
         let tile = operation.tiles(weights).first().copied();
-        Kernel { operation, weights: (!operation.is_plain()).then_some(weights), rows, tile }
+        let weights = operation.weights().contains(&weights).then_some(weights);
+        Kernel { operation, weights, rows, tile }
     }
 
     /// The kernel of `operation` for `weights` that makes `tile`, one of [`Operation::tiles`].
@@ -147,7 +188,9 @@ impl Kernel {
     pub fn all() -> Vec<Kernel> {
         let mut all = Vec::new();
         for operation in Operation::ALL {
-            for weights in Weights::ALL {
+            // One of either where there is no choice: `new` leaves it out of the kernel.
+            let kept = if operation.weights().is_empty() { &[Weights::F32] } else { operation.weights() };
+            for &weights in kept {
                 let rows = operation.row_counts().iter().map(|&count| count as usize);
                 let tiles = operation.tiles(weights).iter();
                 let one = Kernel::new(operation, weights, 1);

@@ -11,6 +11,7 @@
 
 mod build;
 mod kernel;
+mod skinny;
 
 use std::fmt;
 
@@ -23,6 +24,10 @@ pub const GEMV_THREADS: u32 = 256;
 pub const ROW_THREADS: u32 = 128;
 /// Threads of the one block a sequence is sampled by.
 pub const SAMPLE_THREADS: u32 = 256;
+/// Most rows whose sums a thread of the products of few rows keeps at once.
+pub const FEW_ROWS: usize = 8;
+/// Outputs that a warp makes at once on tensor cores, for more rows than those.
+pub const SKINNY_OUTPUTS: usize = 16;
 /// Rows and columns of a tile of a matrix product.
 pub const TILE: usize = 64;
 /// Inputs that such a tile takes at a time in f32.
@@ -215,6 +220,7 @@ impl Shape {
     fn buffer(&self, buffer: Buffer) -> BufferSpec {
         let Dims { layers, heads, width, inner, vocabulary, context, tied, .. } = self.dims;
         let (batch, rows, splits) = (self.batch, self.rows, self.splits as usize);
+        let skinny = self.skinny_buffers();
         let weights = self.weights.number();
         let (name, elements, number) = match buffer {
             Buffer::TokenTable => ("token_table", vocabulary * width, weights),
@@ -252,6 +258,10 @@ impl Shape {
             Buffer::Stats => ("stats", batch * splits * heads * 2, Number::F32),
             Buffer::Attended => ("attended", rows * width, Number::F32),
             Buffer::Hidden => ("hidden", rows * inner, Number::F32),
+            Buffer::Packed => ("packed", skinny.packed, Number::Bf16),
+            Buffer::PackedHidden => ("packed_hidden", skinny.packed_hidden, Number::Bf16),
+            Buffer::Shares => ("shares", skinny.shares, Number::F32),
+            Buffer::Arrived => ("arrived", skinny.arrived, Number::U32),
         };
         BufferSpec { buffer, name, elements, number }
     }
@@ -349,11 +359,20 @@ pub enum Buffer {
     Attended,
     /// `[rows][F]` f32: the inner layer
     Hidden,
+    /// `[B / 8][C / 32][32][8]` bf16, rounded up: a step's rows as `skinny.cu` packs them. This one and the
+    /// next three have elements only where a step of the whole batch is for tensor cores.
+    Packed,
+    /// `[B / 8][F / 32][32][8]` bf16, rounded up: the inner layer, packed
+    PackedHidden,
+    /// `[groups][C / 16][Z][16 R]` f32: sums of blocks that share the inputs of a product
+    Shares,
+    /// `[groups][C / 16]` u32: how many of those are done, zero between launches
+    Arrived,
 }
 
 impl Buffer {
     /// All, in the order of their indices.
-    pub const ALL: [Buffer; 35] = [
+    pub const ALL: [Buffer; 39] = [
         Buffer::TokenTable,
         Buffer::PositionTable,
         Buffer::Norm1Gain,
@@ -389,13 +408,17 @@ impl Buffer {
         Buffer::Stats,
         Buffer::Attended,
         Buffer::Hidden,
+        Buffer::Packed,
+        Buffer::PackedHidden,
+        Buffer::Shares,
+        Buffer::Arrived,
     ];
 
     /// Whether kernels may read it before anything was written to it: then it counts as zeros. All others
     /// are weights, or are written first.
     pub fn starts_as_zeros(self) -> bool {
-        use Buffer::{Best, Drawn, Finished, Output, Position, Prompt, Seed, Token};
-        matches!(self, Prompt | Token | Position | Output | Seed | Drawn | Best | Finished)
+        use Buffer::{Arrived, Best, Drawn, Finished, Output, Position, Prompt, Seed, Token};
+        matches!(self, Prompt | Token | Position | Output | Seed | Drawn | Best | Finished | Arrived)
     }
 
     /// Where it stands in [`Plan::buffers`].
@@ -566,15 +589,40 @@ mod tests {
     }
 
     #[test]
+    fn more_than_8_rows_in_bf16_read_each_weight_once_for_64() {
+        let dims = Dims::gpt2(12, 12, 768, 50257, 1024);
+        let plan = |weights, batch| {
+            let shape = Shape::new(dims, weights, batch, batch, 132).unwrap();
+            decode(&shape, batch, Choice::Greedy).unwrap()
+        };
+        for (batch, rows, groups) in [(9, 16, 1), (16, 16, 1), (17, 32, 1), (33, 64, 1), (65, 64, 2)] {
+            let plan = plan(Weights::Bf16, batch);
+            assert_eq!(plan.steps.len(), 87);
+            let products = plan.steps.iter().filter(|step| step.kernel.rows.is_some());
+            let products: Vec<_> = products.collect();
+            assert_eq!(products.len(), 4 * 12 + 1);
+            for step in products {
+                assert_eq!((step.kernel.rows, step.grid[1]), (Some(rows), groups));
+            }
+        }
+        // Blocks share the inputs of a product where there are many for few outputs.
+        let steps = plan(Weights::Bf16, 64).steps;
+        assert_eq!([2, 4, 7].map(|step| steps[step].grid), [[144, 1, 1], [48, 1, 1], [48, 1, 4]]);
+        assert_eq!(plan(Weights::F32, 64).steps.len(), 62);
+        assert_eq!(plan(Weights::Bf16, 8).steps.len(), 62);
+    }
+
+    #[test]
     fn kernels_have_names_of_their_own() {
         let mut names: Vec<String> = Kernel::all().into_iter().map(Kernel::name).collect();
-        assert_eq!(names.len(), 57);
+        assert_eq!(names.len(), 72);
         assert!(names.iter().any(|name| name == "norm_qkv_bf16_r4") && names.contains(&"sample".into()));
         names.sort();
         names.dedup();
-        assert_eq!(names.len(), 57);
+        assert_eq!(names.len(), 72);
         assert_eq!(Kernel::new(Operation::Project, Weights::F32, 3).rows, Some(4));
         assert_eq!(Kernel::new(Operation::Project, Weights::F32, 64).rows, Some(8));
+        assert_eq!(Kernel::new(Operation::SkinnyHead, Weights::Bf16, 70).name(), "skinny_head_bf16_r64");
         assert_eq!(Kernel::new(Operation::Attend, Weights::F32, 64).rows, None);
     }
 
