@@ -26,7 +26,7 @@ pub use cpu::kv::{KvCache, KvShape};
 pub use cpu::linear::{Best, Input, Linear, Output};
 pub use cpu::pack::{PANEL, Packed};
 pub use cpu::packer::Packer;
-pub use cpu::pool::{PinError, Pinning, Queue, Team, allowed_cpus};
+pub use cpu::pool::{PinError, Pinning, Team, allowed_cpus};
 pub use precision::{KvPrecision, Precision, UnknownPrecision};
 
 /// The README's example is compiled and run.

@@ -236,6 +236,17 @@ fn attention(q: &[f64], keys: &[f64], values: &[f64], count: usize) -> Vec<f64> 
     (0..d).map(part).collect()
 }
 
+/// [`attention`] of one step: each sequence's heads over all positions up to its own.
+fn step_attention(dims: Dims, positions: &[i32], query: &[f64], keys: &[f64], values: &[f64]) -> Vec<f64> {
+    let (h, d, t) = (dims.heads, dims.head_width(), dims.context);
+    let head = |row: usize| {
+        let (q, cached) = (&query[row * d..][..d], row * t * d);
+        let count = positions[row / h] as usize + 1;
+        attention(q, &keys[cached..][..t * d], &values[cached..][..t * d], count)
+    };
+    (0..positions.len() * h).flat_map(head).collect()
+}
+
 /// Attention of a prompt's query over `count` positions: in f32 as [`attention`], in bf16 no further from it than
 /// half a bf16 step of every weight allows, once the query is rounded too.
 #[track_caller]
@@ -338,7 +349,7 @@ fn attend_and_project_add_attention() {
     for (shape, batch, schedule) in cases() {
         let mut stage = Stage::new(shape, schedule);
         let dims = shape.dims;
-        let (c, h, d, t) = (dims.width, dims.heads, dims.head_width(), dims.context);
+        let c = dims.width;
         let query = stage.fill(Buffer::Query, 2.0);
         let (keys, values) = (stage.fill(Buffer::Keys, 1.0), stage.fill(Buffer::Values, 1.0));
         let (weights, bias) = (stage.fill(Buffer::ProjectWeight, 0.3), stage.fill(Buffer::ProjectBias, 0.3));
@@ -346,12 +357,7 @@ fn attend_and_project_add_attention() {
         stage.set(Buffer::Position, &positions(batch));
         let plan = plan::decode(&shape, batch, Choice::Greedy).unwrap();
         stage.play(&plan, &[Operation::Attend, Operation::Project]);
-        let head = |row: usize| {
-            let (q, cached) = (&query[row * d..][..d], row * t * d);
-            let count = positions(batch)[row / h] as usize + 1;
-            attention(q, &keys[cached..][..t * d], &values[cached..][..t * d], count)
-        };
-        let attended: Vec<f64> = (0..batch * h).flat_map(head).collect();
+        let attended = step_attention(dims, &positions(batch), &query, &keys, &values);
         let added = product(&attended, &weights[..c * c], &bias[..c], c);
         let want: Vec<f64> = x.iter().zip(&added).map(|(x, y)| x + y).collect();
         assert_close(&stage.get(Buffer::Residual)[..batch * c], &want, 1e-5, "attention");

@@ -6,6 +6,7 @@
 
 mod clock;
 mod footprint;
+mod load;
 mod memory;
 mod serve;
 mod task;
@@ -13,6 +14,7 @@ mod wire;
 
 pub use clock::{Laps, Reading, monotonic_ns, read_clocks};
 pub use footprint::{Footprint, mapped_files};
+pub use load::Load;
 pub use memory::{Memory, read_memory, reset_peak};
 pub use serve::{Engine, Job, Stop, serve, serve_on};
 pub use task::{Crossing, Sampling, Task, TaskKind};

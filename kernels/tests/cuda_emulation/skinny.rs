@@ -121,19 +121,14 @@ fn parts_of_attention_are_combined_packed_and_added() {
     for (shape, batch, schedule) in cases() {
         let mut stage = Stage::new(shape, schedule);
         let dims = shape.dims;
-        let (c, h, d, t) = (dims.width, dims.heads, dims.head_width(), dims.context);
+        let c = dims.width;
         let query = stage.fill(Buffer::Query, 2.0);
         let (keys, values) = (stage.fill(Buffer::Keys, 1.0), stage.fill(Buffer::Values, 1.0));
         let (weights, bias) = (stage.fill(Buffer::ProjectWeight, 0.3), stage.fill(Buffer::ProjectBias, 0.3));
         let x = stage.fill(Buffer::Residual, 1.0);
         stage.set(Buffer::Position, &positions(batch));
         stage.play_steps(&plan::decode(&shape, batch, Choice::Greedy).unwrap(), attention_steps(&shape));
-        let head = |row: usize| {
-            let (q, cached) = (&query[row * d..][..d], row * t * d);
-            let count = positions(batch)[row / h] as usize + 1;
-            attention(q, &keys[cached..][..t * d], &values[cached..][..t * d], count)
-        };
-        let want: Vec<f64> = (0..batch * h).flat_map(head).collect();
+        let want = step_attention(dims, &positions(batch), &query, &keys, &values);
         let attended = stage.packed(Buffer::Packed, batch, c);
         assert_rounded(&attended, &want, "packed");
         let added = product(&attended, &weights, &bias, c);

@@ -5,7 +5,7 @@
 
 use crate::cache::CacheKind;
 use crate::generate::Generate;
-use crate::jobs::{Decode, Load, Prefill, Start};
+use crate::jobs::{Decode, Prefill, Start};
 use crate::model::Model;
 use crate::place::Place;
 use crate::versions;
@@ -13,7 +13,7 @@ use anyhow::{Context, Result, anyhow};
 use std::path::{Path, PathBuf};
 use tch::NoGradGuard;
 use tokenizers::Tokenizer;
-use worker::{Engine, Identity, Job, Prepare, Stop, Task};
+use worker::{Engine, Identity, Job, Load, Prepare, Stop, Task};
 
 /// The engine of one process.
 pub struct Libtorch {
@@ -118,7 +118,8 @@ impl Engine for Libtorch {
             }
             Task::Load => {
                 self.model = None;
-                Ok(Box::new(Load::new(order.files.model()?, place)))
+                let folder = order.files.model()?.to_path_buf();
+                Ok(Box::new(Load::new(move || Model::load(&folder, place))))
             }
             Task::Start { tokens } => {
                 self.model = None;

@@ -1,9 +1,9 @@
-//! Prefill, decode, load and start. An id counts as known once it is in host memory.
+//! Prefill, decode and start. An id counts as known once it is in host memory.
 
 use crate::cache::{Cache, CacheKind, Mark};
 use crate::model::{Model, greedy, host_ids, host_logits, ids_tensor};
 use crate::place::Place;
-use anyhow::{Context, Result};
+use anyhow::Result;
 use std::path::{Path, PathBuf};
 use tch::Tensor;
 use worker::{Answer, Job, Laps, Receipt, Unit};
@@ -110,37 +110,6 @@ impl Job for Decode<'_> {
         let mut receipt = Receipt::of_ids(by_sequence.collect());
         receipt.logits = self.logits.as_ref().map(host_logits).transpose()?;
         Ok(receipt)
-    }
-}
-
-/// Weights from their file to a model ready for its first token.
-pub struct Load {
-    folder: PathBuf,
-    place: Place,
-    model: Option<Model>,
-}
-
-impl Load {
-    /// Of the model in `folder`, to `place`.
-    pub fn new(folder: &Path, place: Place) -> Load {
-        Load { folder: folder.to_path_buf(), place, model: None }
-    }
-}
-
-impl Job for Load {
-    fn reset(&mut self) -> Result<()> {
-        self.model = None;
-        Ok(())
-    }
-
-    fn run(&mut self, _laps: &mut Laps) -> Result<()> {
-        self.model = Some(Model::load(&self.folder, self.place)?);
-        Ok(())
-    }
-
-    fn receipt(&self) -> Result<Receipt> {
-        self.model.as_ref().context("no model was loaded")?;
-        Ok(Receipt { units: 1, unit: Unit::Loads, answer: Answer::Nothing, logits: None })
     }
 }
 

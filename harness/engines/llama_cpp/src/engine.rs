@@ -6,13 +6,13 @@
 use crate::checkpoint::Config;
 use crate::convert::{Kind, converted};
 use crate::generate::Generate;
-use crate::jobs::{Decode, Load, Prefill, Start};
+use crate::jobs::{Decode, Prefill, Start};
 use crate::llama::{self, Model};
 use anyhow::{Context, Result, anyhow};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use tokenizers::Tokenizer;
-use worker::{Engine, Identity, Job, Prepare, Stop, Task};
+use worker::{Engine, Identity, Job, Load, Prepare, Stop, Task};
 
 const LOCK: &str = include_str!("../../../../Cargo.lock");
 
@@ -130,7 +130,11 @@ impl Engine for LlamaCpp {
                 self.model = None;
                 Config::read(order.files.model()?)?;
                 let file = converted(&self.home, order.files.model()?, self.kind, order.threads.max(1))?;
-                Ok(Box::new(Load::new(file.path, self.kind, order.threads)))
+                let (kind, threads) = (self.kind, order.threads);
+                Ok(Box::new(Load::new(move || {
+                    let model = Rc::new(Model::load(&file.path)?);
+                    model.context(kind, 1, model.positions(), threads)
+                })))
             }
             Task::Start { tokens } => {
                 self.model = None;

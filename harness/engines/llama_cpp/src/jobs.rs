@@ -1,8 +1,8 @@
-//! Prefill, decode, load and start. Logits are asked for at the last position of each sequence only.
+//! Prefill, decode and start. Logits are asked for at the last position of each sequence only.
 
 use crate::convert::Kind;
 use crate::llama::{Context, Model};
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use std::path::PathBuf;
 use std::rc::Rc;
 use worker::{Answer, Job, Laps, Receipt, Unit};
@@ -89,39 +89,6 @@ impl Job for Decode {
         let mut receipt = Receipt::of_ids(by_sequence.collect());
         receipt.logits = Some(self.context.logits()?);
         Ok(receipt)
-    }
-}
-
-/// Weights from their file to a model and a context ready for the first token.
-pub struct Load {
-    file: PathBuf,
-    kind: Kind,
-    threads: usize,
-    loaded: Option<Context>,
-}
-
-impl Load {
-    /// Of the GGUF file.
-    pub fn new(file: PathBuf, kind: Kind, threads: usize) -> Load {
-        Load { file, kind, threads, loaded: None }
-    }
-}
-
-impl Job for Load {
-    fn reset(&mut self) -> Result<()> {
-        self.loaded = None;
-        Ok(())
-    }
-
-    fn run(&mut self, _laps: &mut Laps) -> Result<()> {
-        let model = Rc::new(Model::load(&self.file)?);
-        self.loaded = Some(model.context(self.kind, 1, model.positions(), self.threads)?);
-        Ok(())
-    }
-
-    fn receipt(&self) -> Result<Receipt> {
-        self.loaded.as_ref().context("no model was loaded")?;
-        Ok(Receipt { units: 1, unit: Unit::Loads, answer: Answer::Nothing, logits: None })
     }
 }
 

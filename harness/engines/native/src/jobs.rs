@@ -1,7 +1,7 @@
-//! Prefill, decode, load and start over the library's own greedy stepper.
+//! Prefill, decode and start over the library's own greedy stepper.
 
 use crate::model::How;
-use anyhow::{Context, Result};
+use anyhow::Result;
 use rust_native::{Gpt2, Stepper};
 use std::path::{Path, PathBuf};
 use worker::{Answer, Job, Laps, Receipt, Unit};
@@ -85,37 +85,6 @@ impl Job for Decode<'_> {
         let mut receipt = Receipt::of_ids(by_sequence.collect());
         receipt.logits = Some(self.stepper.logits().to_vec());
         Ok(receipt)
-    }
-}
-
-/// Weights from their file to a model ready for its first token.
-pub struct Load {
-    folder: PathBuf,
-    how: How,
-    model: Option<Gpt2>,
-}
-
-impl Load {
-    /// Of the model in `folder`.
-    pub fn new(folder: &Path, how: How) -> Load {
-        Load { folder: folder.to_path_buf(), how, model: None }
-    }
-}
-
-impl Job for Load {
-    fn reset(&mut self) -> Result<()> {
-        self.model = None;
-        Ok(())
-    }
-
-    fn run(&mut self, _laps: &mut Laps) -> Result<()> {
-        self.model = Some(self.how.load(&self.folder)?);
-        Ok(())
-    }
-
-    fn receipt(&self) -> Result<Receipt> {
-        self.model.as_ref().context("no model was loaded")?;
-        Ok(Receipt { units: 1, unit: Unit::Loads, answer: Answer::Nothing, logits: None })
     }
 }
 

@@ -4,12 +4,12 @@
 //! inside their runs and first let go of the kept one, so that memory shows one model and not two.
 
 use crate::generate;
-use crate::jobs::{Decode, Load, Prefill, Start};
+use crate::jobs::{Decode, Prefill, Start};
 use anyhow::{Context, Result};
 use kernels::Isa;
 use rust_native::{Checkpoint, Gpt2, Options, Precision, Tokenizer};
 use std::path::{Path, PathBuf};
-use worker::{Engine, Identity, Job, Prepare, Stop, Task};
+use worker::{Engine, Identity, Job, Load, Prepare, Stop, Task};
 
 /// The engine of one process.
 pub struct Cpu {
@@ -108,7 +108,8 @@ impl Engine for Cpu {
             }
             Task::Load => {
                 self.model = None;
-                Ok(Box::new(Load::new(order.files.model()?, self.how(order))))
+                let (folder, how) = (order.files.model()?.to_path_buf(), self.how(order));
+                Ok(Box::new(Load::new(move || how.load(&folder))))
             }
             Task::Start { tokens } => {
                 self.model = None;

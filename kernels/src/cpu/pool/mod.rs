@@ -34,8 +34,7 @@ use super::engine::CpuError;
 
 pub(crate) use ahead::Ahead;
 pub use pin::{PinError, Pinning, allowed_cpus};
-pub use queue::Queue;
-pub(crate) use queue::{part, piece};
+pub(crate) use queue::{Queue, part, piece};
 
 /// Pauses before a waiting thread parks.
 const SPINS: u32 = 4_000;

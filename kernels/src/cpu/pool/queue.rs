@@ -27,8 +27,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 const RANGES: usize = 128;
 
 /// The pieces `0..total` of a job, dealt out to whoever asks.
-#[derive(Debug)]
-pub struct Queue {
+pub(crate) struct Queue {
     /// What is left of each range: its start in the upper half, its end in the lower. Eight lie on a
     /// cache line: takes are few, and a thread that looks for work passes all of them.
     left: [AtomicU64; RANGES],
@@ -41,26 +40,17 @@ pub struct Queue {
 
 impl Queue {
     /// A range for each of `threads` threads, dealt in runs of neighbours: half of what is left.
-    ///
-    /// # Panics
-    /// If `total` is beyond `u32`.
-    pub fn runs(total: usize, threads: usize) -> Queue {
+    pub(crate) fn runs(total: usize, threads: usize) -> Queue {
         Queue::new(total, threads, 2, usize::MAX)
     }
 
     /// A range for each of `threads` threads, dealt in runs of `size`, the last of a range shorter.
-    ///
-    /// # Panics
-    /// If `total` is beyond `u32`.
-    pub fn groups(total: usize, threads: usize, size: usize) -> Queue {
+    pub(crate) fn groups(total: usize, threads: usize, size: usize) -> Queue {
         Queue::new(total, threads, 1, size)
     }
 
     /// One range for all, its pieces one at a time and in order.
-    ///
-    /// # Panics
-    /// If `total` is beyond `u32`.
-    pub fn single(total: usize) -> Queue {
+    pub(crate) fn single(total: usize) -> Queue {
         Queue::new(total, 1, 1, 1)
     }
 
@@ -74,7 +64,7 @@ impl Queue {
     }
 
     /// The next pieces for `thread`, or `None` when all are taken.
-    pub fn take(&self, thread: usize) -> Option<Range<usize>> {
+    pub(crate) fn take(&self, thread: usize) -> Option<Range<usize>> {
         let own = (thread * self.ranges / self.threads).min(self.ranges - 1);
         self.take_from(own, false)
             .or_else(|| (1..self.ranges).find_map(|step| self.take_from((own + step) % self.ranges, true)))

@@ -171,6 +171,40 @@ impl Builder<'_> {
         (layer * self.shape.batch + self.first) * context * width
     }
 
+    /// What every attention begins with.
+    pub(super) fn query_and_cache(&self, layer: usize) -> Vec<Argument> {
+        vec![
+            at(Buffer::Query, 0),
+            at(Buffer::Keys, self.cached(layer)),
+            at(Buffer::Values, self.cached(layer)),
+            at(Buffer::Position, self.first),
+        ]
+    }
+
+    /// The weights of a head.
+    pub(super) fn table(&self) -> Argument {
+        at(if self.shape.dims.tied { Buffer::TokenTable } else { Buffer::HeadWeight }, 0)
+    }
+
+    /// Where every head puts logits, and the next token and position, and how it comes by them.
+    pub(super) fn choosing(&self, choice: Choice) -> [Argument; 12] {
+        let Dims { width, vocabulary, context, .. } = self.shape.dims;
+        [
+            at(Buffer::Logits, self.first * vocabulary),
+            at(Buffer::Best, self.first),
+            at(Buffer::Finished, 0),
+            at(Buffer::Token, self.first),
+            at(Buffer::Position, self.first),
+            at(Buffer::Output, self.first * context),
+            int(self.sequences),
+            int(width),
+            int(vocabulary),
+            int(context),
+            int(self.length),
+            Argument::Int(i32::from(choice == Choice::Greedy)),
+        ]
+    }
+
     /// grid (rows); one row of both tables each.
     fn embed(&mut self, tokens: Buffer) {
         let Dims { width, .. } = self.shape.dims;
@@ -216,17 +250,8 @@ impl Builder<'_> {
     pub(super) fn attend(&mut self, layer: usize) {
         let Dims { heads, context, .. } = self.shape.dims;
         let d = self.shape.dims.head_width();
-        let arguments = vec![
-            at(Buffer::Query, 0),
-            at(Buffer::Keys, self.cached(layer)),
-            at(Buffer::Values, self.cached(layer)),
-            at(Buffer::Position, self.first),
-            at(Buffer::Partial, 0),
-            at(Buffer::Stats, 0),
-            int(heads),
-            int(d),
-            int(context),
-        ];
+        let mut arguments = self.query_and_cache(layer);
+        arguments.extend([at(Buffer::Partial, 0), at(Buffer::Stats, 0), int(heads), int(d), int(context)]);
         let grid = [self.shape.splits as usize, heads, self.sequences];
         let warps = ROW_THREADS as usize / 32;
         self.push(Operation::Attend, grid, ROW_THREADS, warps * (d + 2), arguments);
@@ -312,28 +337,12 @@ impl Builder<'_> {
     /// grid (outputs, groups of rows); shared: the normed rows, two sums a warp, and the best of each
     /// warp and row as 64 bits. The last block to finish writes token and position.
     fn norm_head(&mut self, choice: Choice) {
-        let Dims { width, vocabulary, context, epsilon, tied, .. } = self.shape.dims;
+        let Dims { width, vocabulary, epsilon, .. } = self.shape.dims;
         let (groups, rows) = self.groups(Operation::NormHead);
-        let table = if tied { Buffer::TokenTable } else { Buffer::HeadWeight };
-        let arguments = vec![
-            at(Buffer::Residual, 0),
-            at(Buffer::NormGain, 0),
-            at(Buffer::NormBias, 0),
-            at(table, 0),
-            at(Buffer::Logits, self.first * vocabulary),
-            at(Buffer::Best, self.first),
-            at(Buffer::Finished, 0),
-            at(Buffer::Token, self.first),
-            at(Buffer::Position, self.first),
-            at(Buffer::Output, self.first * context),
-            int(self.sequences),
-            int(width),
-            int(vocabulary),
-            int(context),
-            int(self.length),
-            Argument::Int(i32::from(choice == Choice::Greedy)),
-            Argument::Float(epsilon),
-        ];
+        let mut arguments =
+            vec![at(Buffer::Residual, 0), at(Buffer::NormGain, 0), at(Buffer::NormBias, 0), self.table()];
+        arguments.extend(self.choosing(choice));
+        arguments.push(Argument::Float(epsilon));
         let warps = GEMV_THREADS as usize / 32;
         let grid = [self.output_blocks(vocabulary), groups, 1];
         let shared = norm_floats(rows, width) + 2 * warps * rows + 2;
@@ -430,17 +439,8 @@ impl Builder<'_> {
     fn attend_tiles(&mut self, layer: usize) {
         let Dims { heads, context, .. } = self.shape.dims;
         let d = self.shape.dims.head_width();
-        let arguments = vec![
-            at(Buffer::Query, 0),
-            at(Buffer::Keys, self.cached(layer)),
-            at(Buffer::Values, self.cached(layer)),
-            at(Buffer::Position, self.first),
-            at(Buffer::Attended, 0),
-            int(self.length),
-            int(heads),
-            int(d),
-            int(context),
-        ];
+        let mut arguments = self.query_and_cache(layer);
+        arguments.extend([at(Buffer::Attended, 0), int(self.length), int(heads), int(d), int(context)]);
         let (operation, weights) = (Operation::AttendTiles, self.shape.weights);
         let fits = |tile: &&Tile| tile.columns as usize >= d;
         let (kernel, queries, shared) = match operation.tiles(weights).iter().find(fits) {

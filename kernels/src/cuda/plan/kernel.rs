@@ -197,11 +197,7 @@ impl Kernel {
                 let alone = (one.rows.is_none() && one.tile.is_none()).then_some(one);
                 let rows = rows.map(|rows| Kernel::new(operation, weights, rows));
                 let tiles = tiles.map(|&tile| Kernel::of_tile(operation, weights, tile));
-                for kernel in rows.chain(tiles).chain(alone) {
-                    if !all.contains(&kernel) {
-                        all.push(kernel);
-                    }
-                }
+                all.extend(rows.chain(tiles).chain(alone));
             }
         }
         all

@@ -102,16 +102,8 @@ impl Builder<'_> {
     fn attend_packed(&mut self, layer: usize) {
         let Dims { heads, context, .. } = self.shape.dims;
         let d = self.shape.dims.head_width();
-        let arguments = vec![
-            at(Buffer::Query, 0),
-            at(Buffer::Keys, self.cached(layer)),
-            at(Buffer::Values, self.cached(layer)),
-            at(Buffer::Position, self.first),
-            at(Buffer::Packed, 0),
-            int(heads),
-            int(d),
-            int(context),
-        ];
+        let mut arguments = self.query_and_cache(layer);
+        arguments.extend([at(Buffer::Packed, 0), int(heads), int(d), int(context)]);
         let shared = ROW_THREADS as usize / 32 * (d + 2);
         self.push(Operation::AttendPacked, [1, heads, self.sequences], ROW_THREADS, shared, arguments);
     }
@@ -194,26 +186,11 @@ impl Builder<'_> {
     /// Two launches. The head's grid (16 outputs a warp, groups of rows), no more than stay resident at once;
     /// shared: for each thread the best of its rows, 8 for 32 rows, as 64 bits, and a word.
     pub(super) fn skinny_head(&mut self, choice: Choice) {
-        let Dims { width, vocabulary, context, tied, .. } = self.shape.dims;
+        let vocabulary = self.shape.dims.vocabulary;
         self.pack_norm([Buffer::NormGain, Buffer::NormBias], 0);
         let (groups, rows) = self.groups(Operation::SkinnyHead);
-        let table = if tied { Buffer::TokenTable } else { Buffer::HeadWeight };
-        let arguments = vec![
-            at(Buffer::Packed, 0),
-            at(table, 0),
-            at(Buffer::Logits, self.first * vocabulary),
-            at(Buffer::Best, self.first),
-            at(Buffer::Finished, 0),
-            at(Buffer::Token, self.first),
-            at(Buffer::Position, self.first),
-            at(Buffer::Output, self.first * context),
-            int(self.sequences),
-            int(width),
-            int(vocabulary),
-            int(context),
-            int(self.length),
-            Argument::Int(i32::from(choice == Choice::Greedy)),
-        ];
+        let mut arguments = vec![at(Buffer::Packed, 0), self.table()];
+        arguments.extend(self.choosing(choice));
         let blocks = vocabulary.div_ceil(SKINNY_OUTPUTS * WARPS).min(2 * self.shape.processors as usize);
         let shared = 2 * (rows / 4) * GEMV_THREADS as usize + 1;
         self.push(Operation::SkinnyHead, [blocks, groups, 1], GEMV_THREADS, shared, arguments);

@@ -1,7 +1,7 @@
 //! The jobs of a model on a GPU. An id counts as known once it is in host memory.
 
 use super::{How, stop};
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Result, anyhow};
 use kernels::cuda::{Device, Player};
 use rust_native::cuda::CudaGpt2;
 use rust_native::{Sampling, Special, Tokenizer};
@@ -173,37 +173,6 @@ impl<P: Player> Job for Generate<'_, P> {
     }
 }
 
-/// Weights from their file to a model on the GPU, ready for its first token; kernels come from their cache.
-pub struct Load {
-    folder: PathBuf,
-    how: How,
-    model: Option<CudaGpt2<Device>>,
-}
-
-impl Load {
-    /// Of the model in `folder`.
-    pub fn new(folder: &Path, how: How) -> Load {
-        Load { folder: folder.to_path_buf(), how, model: None }
-    }
-}
-
-impl Job for Load {
-    fn reset(&mut self) -> Result<()> {
-        self.model = None;
-        Ok(())
-    }
-
-    fn run(&mut self, _laps: &mut Laps) -> Result<()> {
-        self.model = Some(self.how.load(&self.folder).map_err(told)?);
-        Ok(())
-    }
-
-    fn receipt(&self) -> Result<Receipt> {
-        self.model.as_ref().context("no model was loaded")?;
-        Ok(Receipt { units: 1, unit: Unit::Loads, answer: Answer::Nothing, logits: None })
-    }
-}
-
 /// From nothing to the first token of a prompt.
 pub struct Start {
     folder: PathBuf,
@@ -241,7 +210,7 @@ impl Job for Start {
 }
 
 /// On the clock a refusal comes too late to be one.
-fn told(stop: Stop) -> anyhow::Error {
+pub fn told(stop: Stop) -> anyhow::Error {
     match stop {
         Stop::Refused { reason, .. } => anyhow!(reason),
         Stop::Failed(error) => error,

@@ -13,7 +13,7 @@ use kernels::cuda::{CubinCache, CudaError, Device, Launching, Libraries, Library
 use rust_native::cuda::{CudaGpt2, CudaGpt2Error, Weights};
 use rust_native::{Checkpoint, Tokenizer};
 use std::path::{Path, PathBuf};
-use worker::{Engine, Identity, Job, Prepare, Stop, Task};
+use worker::{Engine, Identity, Job, Load, Prepare, Stop, Task};
 
 /// The variants: number format, and how kernels reach the device.
 pub const VARIANTS: [(&str, Weights, Launching); 4] = [
@@ -159,7 +159,8 @@ impl Engine for Cuda {
                 self.model = None;
                 // Found out now, a missing GPU is a refusal; inside the run it would be a failure.
                 drop(self.how.device().map_err(stop)?);
-                Ok(Box::new(jobs::Load::new(order.files.model()?, self.how.clone())))
+                let (folder, how) = (order.files.model()?.to_path_buf(), self.how.clone());
+                Ok(Box::new(Load::new(move || how.load(&folder).map_err(jobs::told))))
             }
             Task::Start { tokens } => {
                 self.model = None;
