@@ -393,13 +393,13 @@ pub fn story() -> Record {
     Scene::default()
         .workload("encode/prose-64k", Task::Encode { batch: false, fresh: false }, 1)
         .workload("encode/batch-t2", Task::Encode { batch: true, fresh: false }, 2)
-        .workload("detokenize/prose-64k", Task::Detokenize, 1)
+        .workload("detokenize/prose-64k", Task::Detokenize {}, 1)
         .workload("prefill/128", Task::Prefill { tokens: 128, batch: 1 }, 2)
         .workload("decode/b1-ctx32", Task::Decode { context: 32, tokens: 8, batch: 1 }, 2)
         .workload("generate/text-64", generate(true, None), 2)
         .workload("generate/no-cache-16", generate(false, None), 2)
         .workload("generate/sampled-64", generate(true, Some(sampled)), 2)
-        .workload("load/gpt2", Task::Load, 1)
+        .workload("load/gpt2", Task::Load {}, 1)
         .workload("start/first-token", Task::Start { tokens: 16 }, 2)
         .workload(
             "boundary/empty",

@@ -230,7 +230,7 @@ fn share_of_work(view: &View<'_>, part: Side<'_>, whole: Side<'_>) -> Result<f64
     let part_bytes = part.workload.input.as_ref().map_or(0, |input| input.bytes) as f64;
     let scale = match &part.workload.task {
         Task::Encode { .. } => bytes / part_bytes,
-        Task::Detokenize => {
+        Task::Detokenize {} => {
             let units = view
                 .record
                 .samples

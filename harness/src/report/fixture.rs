@@ -110,8 +110,8 @@ fn workloads() -> Vec<Workload> {
             text(TextKind::Prose, 1 << 20, 10_000),
             2,
         ),
-        plain("detokenize/prose-64k", Task::Detokenize, text(TextKind::Prose, 65_536, 1), 1),
-        plain("words/prose-64k", Task::WordSplit, text(TextKind::Prose, 65_536, 1), 1),
+        plain("detokenize/prose-64k", Task::Detokenize {}, text(TextKind::Prose, 65_536, 1), 1),
+        plain("words/prose-64k", Task::WordSplit {}, text(TextKind::Prose, 65_536, 1), 1),
         plain("prefill/b1-t32", Task::Prefill { tokens: 32, batch: 1 }, None, 2),
         plain("prefill/b1-t512", Task::Prefill { tokens: 512, batch: 1 }, None, 2),
         plain("decode/b1-ctx32", Task::Decode { context: 32, tokens: 32, batch: 1 }, None, 2),
@@ -119,7 +119,7 @@ fn workloads() -> Vec<Workload> {
         plain("generate/chat", generate(true, None), request.clone(), 2),
         plain("generate/no-cache", generate(false, None), request.clone(), 2),
         plain("generate/sampled", generate(true, Some(sampling)), request, 2),
-        plain("load/model", Task::Load, None, 2),
+        plain("load/model", Task::Load {}, None, 2),
         plain("start/t8", Task::Start { tokens: 8 }, None, 2),
         plain("boundary/empty", crossing(Crossing::Empty, 0), None, 1),
         plain("boundary/list-1", crossing(Crossing::List, 1), None, 1),
@@ -150,12 +150,12 @@ fn around(value: f64, n: usize) -> Option<Estimate> {
 fn base_ns(workload: &Workload) -> f64 {
     match &workload.task {
         Task::Encode { .. } => workload.input_bytes() as f64 * 21.7 / workload.threads as f64,
-        Task::Detokenize | Task::WordSplit => workload.input_bytes() as f64 * 3.3,
+        Task::Detokenize {} | Task::WordSplit {} => workload.input_bytes() as f64 * 3.3,
         Task::Prefill { tokens, batch } => (tokens * batch) as f64 * 1.873e6,
         Task::Decode { tokens, batch, .. } => *tokens as f64 * (17.3e6 + *batch as f64 * 1.2e6),
         Task::Generate { tokens, cache, .. } => *tokens as f64 * if *cache { 19.1e6 } else { 241.0e6 },
         Task::Serve { tokens, .. } => tokens.iter().sum::<usize>() as f64 * 9.3e6,
-        Task::Load => 73.4e6,
+        Task::Load {} => 73.4e6,
         Task::Start { .. } => 211.0e6,
         Task::Boundary { crossing, elements, repeat } => {
             let slope = if *crossing == Crossing::List { 9.1 } else { 0.0004 };

@@ -152,7 +152,7 @@ pub fn describe(workload: &Workload) -> String {
             if *batch { ", batch call" } else { "" },
             if *fresh { ", fresh tokenizer" } else { "" }
         ),
-        Task::Detokenize | Task::WordSplit => text,
+        Task::Detokenize {} | Task::WordSplit {} => text,
         Task::Prefill { tokens, batch } => format!("prompt T = {tokens}, batch B = {batch}"),
         Task::Decode { context, tokens, batch } => {
             format!("batch B = {batch}, context {context}, {tokens} steps")
@@ -168,7 +168,7 @@ pub fn describe(workload: &Workload) -> String {
             let tokens: Vec<String> = tokens.iter().map(usize::to_string).collect();
             format!("{text}, {slots} at a time, {} new tokens", tokens.join(", "))
         }
-        Task::Load => "weights to a ready model".into(),
+        Task::Load {} => "weights to a ready model".into(),
         Task::Start { tokens } => format!("fresh process, prompt T = {tokens}"),
         Task::Boundary { crossing, elements, .. } => {
             format!("{}, {} elements", crossing_word(*crossing), super::format::grouped(*elements as u64))
@@ -176,7 +176,7 @@ pub fn describe(workload: &Workload) -> String {
     };
     let modelled = !matches!(
         workload.task,
-        Task::Encode { .. } | Task::Detokenize | Task::WordSplit | Task::Boundary { .. }
+        Task::Encode { .. } | Task::Detokenize {} | Task::WordSplit {} | Task::Boundary { .. }
     );
     match workload.model.as_str() {
         model if modelled && model != "gpt2" => format!("{what}, {threads}, model {model}"),

@@ -153,7 +153,7 @@ mod tests {
         assert_eq!(first_difference(&encode, &a, &b), "first difference at id 1: 2 against 9");
         assert_eq!(first_difference(&encode, &a[..8], &a), "equal up to the shorter end: 2 against 3 ids");
         assert_eq!(
-            first_difference(&Task::Detokenize, b"ab", b"aB"),
+            first_difference(&Task::Detokenize {}, b"ab", b"aB"),
             "first difference at byte 1: 0x62 against 0x42"
         );
     }

@@ -129,7 +129,7 @@ impl Workload {
             ),
             Task::Start { tokens } => ensure!(*tokens >= 1, "`tokens` must be at least 1"),
             Task::Boundary { repeat, .. } => ensure!(*repeat >= 1, "`repeat` must be at least 1"),
-            Task::Encode { .. } | Task::Detokenize | Task::WordSplit | Task::Load => {}
+            Task::Encode { .. } | Task::Detokenize {} | Task::WordSplit {} | Task::Load {} => {}
         }
         Ok(())
     }

@@ -306,7 +306,7 @@ mod tests {
         }
         fn prepare(&mut self, order: &Prepare) -> Result<Box<dyn Job + '_>, Stop> {
             match order.task {
-                Task::Load => Ok(Box::new(Count(&mut self.runs))),
+                Task::Load {} => Ok(Box::new(Count(&mut self.runs))),
                 _ => Err(Stop::refused("only load", "ask for load")),
             }
         }

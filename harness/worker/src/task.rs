@@ -5,7 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 
-/// What to do once. Tagged by `kind` in TOML and on the wire.
+/// What to do once. Tagged by `kind` in TOML and on the wire. What has no fields has braces, because serde
+/// refuses unknown fields in no other variants.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Task {
@@ -19,10 +20,10 @@ pub enum Task {
         fresh: bool,
     },
     /// Token ids to text. Input: an ids file; answer: the bytes.
-    Detokenize,
+    Detokenize {},
     /// The plain `\w+` split of an article, kept beside BPE to show that it is another task.
     /// Input: a texts file; answer: the number of words as one id a text.
-    WordSplit,
+    WordSplit {},
     /// A prompt through the model; laps: one, when the logits of the last position exist.
     /// Input: an ids file of `batch` x `tokens` ids; answer: argmax of each sequence.
     Prefill {
@@ -74,7 +75,7 @@ pub enum Task {
         tokens: Vec<usize>,
     },
     /// Weights from their file to a model ready for its first token.
-    Load,
+    Load {},
     /// In a fresh process: one token for a prompt of `tokens` ids. Judged on time since spawn.
     Start {
         /// Prompt length.
@@ -190,13 +191,13 @@ impl Task {
     pub fn kind(&self) -> TaskKind {
         match self {
             Task::Encode { .. } => TaskKind::Encode,
-            Task::Detokenize => TaskKind::Detokenize,
-            Task::WordSplit => TaskKind::WordSplit,
+            Task::Detokenize {} => TaskKind::Detokenize,
+            Task::WordSplit {} => TaskKind::WordSplit,
             Task::Prefill { .. } => TaskKind::Prefill,
             Task::Decode { .. } => TaskKind::Decode,
             Task::Generate { .. } => TaskKind::Generate,
             Task::Serve { .. } => TaskKind::Serve,
-            Task::Load => TaskKind::Load,
+            Task::Load {} => TaskKind::Load,
             Task::Start { .. } => TaskKind::Start,
             Task::Boundary { .. } => TaskKind::Boundary,
         }
@@ -214,4 +215,29 @@ impl Task {
 
 fn yes() -> bool {
     true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_field_that_a_task_does_not_have_is_refused_in_every_kind() {
+        for (kind, fields) in [
+            ("encode", ""),
+            ("detokenize", ""),
+            ("word_split", ""),
+            ("load", ""),
+            ("start", ", \"tokens\": 4"),
+            ("prefill", ", \"tokens\": 4, \"batch\": 1"),
+        ] {
+            let read = |more: &str| {
+                serde_json::from_str::<Task>(&format!("{{\"kind\": \"{kind}\"{fields}{more}}}"))
+            };
+            let task = read("").unwrap();
+            assert_eq!(serde_json::from_str::<Task>(&serde_json::to_string(&task).unwrap()).unwrap(), task);
+            let said = read(", \"contxt\": 3").unwrap_err().to_string();
+            assert!(said.contains("contxt"), "{kind}: {said}");
+        }
+    }
 }

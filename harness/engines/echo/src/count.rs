@@ -65,7 +65,7 @@ impl Counting {
     pub fn new(order: &Prepare, extra_percent: u64) -> Result<Counting, Stop> {
         let input = match order.task {
             Task::Encode { .. } => Input::Texts(order.files.read_texts()?),
-            Task::Detokenize => Input::Ids(order.files.read_ids()?),
+            Task::Detokenize {} => Input::Ids(order.files.read_ids()?),
             _ => return Err(Stop::refused(format!("counts bytes and knows no {}", order.task.kind()), "")),
         };
         Ok(Counting { input, extra_percent, ids: Vec::new(), bytes: Vec::new() })

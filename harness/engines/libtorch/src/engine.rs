@@ -116,7 +116,7 @@ impl Engine for Libtorch {
                 let cache = cache.then_some(kind);
                 Ok(Box::new(Generate::new(model, tokenizer, text, tokens, cache, sampling)))
             }
-            Task::Load => {
+            Task::Load {} => {
                 self.model = None;
                 let folder = order.files.model()?.to_path_buf();
                 Ok(Box::new(Load::new(move || Model::load(&folder, place))))

@@ -126,7 +126,7 @@ impl Engine for LlamaCpp {
                 Ok(Box::new(Decode::new(context, &ids, tokens)?))
             }
             Task::Generate { .. } => self.generate(order, &order.task),
-            Task::Load => {
+            Task::Load {} => {
                 self.model = None;
                 Config::read(order.files.model()?)?;
                 let file = converted(&self.home, order.files.model()?, self.kind, order.threads.max(1))?;

@@ -47,7 +47,7 @@ impl Engine for Bpe {
                 let fresh = fresh.then(|| folder.to_path_buf());
                 Ok(Box::new(Encode { tokenizer, fresh, texts, threads, ids: Vec::new(), starts: Vec::new() }))
             }
-            Task::Detokenize => {
+            Task::Detokenize {} => {
                 let ids = order.files.read_ids()?;
                 let tokenizer = self.load(order.files.vocabulary()?)?;
                 Ok(Box::new(Detokenize { tokenizer, ids, text: String::new() }))

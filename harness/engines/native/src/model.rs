@@ -106,7 +106,7 @@ impl Engine for Cpu {
                 let (_, tokenizer) = self.tokenizer.as_ref().context("a tokenizer was just loaded")?;
                 generate::prepare(model, tokenizer, order)
             }
-            Task::Load => {
+            Task::Load {} => {
                 self.model = None;
                 let (folder, how) = (order.files.model()?.to_path_buf(), self.how(order));
                 Ok(Box::new(Load::new(move || how.load(&folder))))

@@ -111,7 +111,7 @@ fn text_crosses_to_ids_and_back() {
         prepare(Task::Encode { batch: false, fresh: false }, files.clone()),
         MEASURE,
         explain,
-        prepare(Task::Detokenize, files.clone()),
+        prepare(Task::Detokenize {}, files.clone()),
         MEASURE,
         Order::Quit,
     ];
@@ -155,7 +155,7 @@ fn words_are_counted() {
     let folder = tempfile::tempdir().unwrap();
     let files = vocabulary(folder.path(), &["one two", "", "three, four; five"]);
     std::fs::write(files.ids.as_ref().unwrap(), []).unwrap();
-    let replies = talk("word_split", &[prepare(Task::WordSplit, files), MEASURE]);
+    let replies = talk("word_split", &[prepare(Task::WordSplit {}, files), MEASURE]);
     let samples = samples(&replies);
     assert_eq!((samples[0].units, samples[0].unit), (5, worker::Unit::Words));
     assert_eq!(samples[0].digest, digest_ids(&[2, 0, 3]));
@@ -169,16 +169,16 @@ fn refusals_and_faults_are_answers() {
     let folder = tempfile::tempdir().unwrap();
     let mut files = vocabulary(folder.path(), &["a"]);
     std::fs::write(files.ids.as_ref().unwrap(), [1, 2, 3]).unwrap();
-    let ragged = prepare(Task::Detokenize, files.clone());
+    let ragged = prepare(Task::Detokenize {}, files.clone());
     files.ids = None;
-    let no_ids = prepare(Task::Detokenize, files.clone());
+    let no_ids = prepare(Task::Detokenize {}, files.clone());
     files.vocabulary = Some(folder.path().join("nowhere"));
     let nowhere = prepare(Task::Encode { batch: true, fresh: false }, files.clone());
     files.vocabulary = None;
     let no_vocabulary = prepare(Task::Encode { batch: true, fresh: false }, files);
     let replies = talk(
         "pure_bpe",
-        &[prepare(Task::Load, Files::default()), ragged, no_ids, nowhere, no_vocabulary, MEASURE],
+        &[prepare(Task::Load {}, Files::default()), ragged, no_ids, nowhere, no_vocabulary, MEASURE],
     );
     assert!(
         matches!(&replies[1], Reply::Refused { reason, .. } if reason.contains("pure-bpe does not offer"))
@@ -219,7 +219,7 @@ fn an_unknown_peer_is_told_the_names() {
 
 #[test]
 fn a_missing_environment_is_refused_with_the_remedy() {
-    let orders = serde_json::to_string(&prepare(Task::Load, Files::default())).unwrap() + "\n";
+    let orders = serde_json::to_string(&prepare(Task::Load {}, Files::default())).unwrap() + "\n";
     let empty = tempfile::tempdir().unwrap();
     for (variable, folder) in [
         ("ASSAY_SITE_PACKAGES", "/nowhere".into()),

@@ -53,7 +53,7 @@ impl Engine for HuggingFace {
                 let fresh = fresh.then(|| file.clone());
                 Ok(Box::new(Encode { tokenizer, fresh, pool, batch, texts, ids: Vec::new() }))
             }
-            Task::Detokenize => {
+            Task::Detokenize {} => {
                 let ids = order.files.read_ids()?;
                 self.load(order.files.vocabulary()?)?;
                 let (_, tokenizer) = self.loaded.as_ref().context("a tokenizer was just loaded")?;

@@ -49,7 +49,7 @@ impl Engine for HuggingFaceRc {
                     false => Box::new(Encode { loaded, fresh, texts, ids: Vec::new() }),
                 })
             }
-            Task::Detokenize => {
+            Task::Detokenize {} => {
                 let ids = order.files.read_ids()?;
                 let loaded = self.load(order.files.vocabulary()?)?;
                 Ok(Box::new(Detokenize { loaded, ids, text: String::new() }))

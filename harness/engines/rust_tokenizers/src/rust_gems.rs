@@ -69,7 +69,7 @@ impl Engine for RustGems {
                 self.build()?;
                 Ok(Box::new(Encode { built: &mut self.built, fresh, texts, ids: Vec::new() }))
             }
-            Task::Detokenize => {
+            Task::Detokenize {} => {
                 let ids = order.files.read_ids()?;
                 if let Some(id) = ids.iter().find(|&&id| id >= TOKENS) {
                     let reason = format!("id {id} is special or none at all, and bpe knows neither");

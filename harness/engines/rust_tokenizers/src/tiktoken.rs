@@ -35,7 +35,7 @@ impl Engine for Tiktoken {
                 };
                 Ok(Box::new(Encode { bpe, texts, ids: Vec::new() }))
             }
-            Task::Detokenize => {
+            Task::Detokenize {} => {
                 let ids = order.files.read_ids()?;
                 Ok(Box::new(Detokenize { bpe: r50k_base_singleton(), ids, bytes: Vec::new() }))
             }

@@ -24,7 +24,7 @@ impl Engine for Words {
     }
 
     fn prepare(&mut self, order: &Prepare) -> Result<Box<dyn Job + '_>, Stop> {
-        let Task::WordSplit = order.task else {
+        let Task::WordSplit {} = order.task else {
             return Err(Stop::refused(format!("splits words only; no {}", order.task.kind()), ""));
         };
         let word = Regex::new(r"\w+").context("the pattern is fixed")?;

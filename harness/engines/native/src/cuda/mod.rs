@@ -155,7 +155,7 @@ impl Engine for Cuda {
                 let (_, tokenizer) = self.tokenizer.as_ref().context("a tokenizer was just loaded")?;
                 Ok(Box::new(jobs::Generate::new(model, tokenizer, order)?))
             }
-            Task::Load => {
+            Task::Load {} => {
                 self.model = None;
                 // Found out now, a missing GPU is a refusal; inside the run it would be a failure.
                 drop(self.how.device().map_err(stop)?);
