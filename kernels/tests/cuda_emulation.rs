@@ -5,12 +5,16 @@
 //! order of arguments are under test too. The whole model: rust_native/tests/cuda.rs.
 #![cfg(feature = "cuda-emulation")]
 
+#[path = "cuda_emulation/prompt.rs"]
+mod prompt;
 #[path = "cuda_emulation/skinny.rs"]
 mod skinny;
 
 use kernels::cuda::Player;
 use kernels::cuda::emulation::{Array, Emulation, Fault, Schedule, Value};
-use kernels::cuda::plan::{self, Buffer, Choice, Dims, Kernel, Number, Operation, Plan, Shape, Weights};
+use kernels::cuda::plan::{
+    self, Buffer, Choice, Dims, Kernel, Number, Operation, Plan, Products, Shape, Weights,
+};
 
 // ---- planted bugs ----
 
@@ -247,22 +251,6 @@ fn step_attention(dims: Dims, positions: &[i32], query: &[f64], keys: &[f64], va
     (0..positions.len() * h).flat_map(head).collect()
 }
 
-/// Attention of a prompt's query over `count` positions: in f32 as [`attention`], in bf16 no further from it than
-/// half a bf16 step of every weight allows, once the query is rounded too.
-#[track_caller]
-fn assert_attended(got: &[f64], q: &[f64], keys: &[f64], values: &[f64], count: usize, weights: Weights) {
-    let q: Vec<f64> = q.iter().map(|x| rounded(*x, weights)).collect();
-    let want = attention(&q, keys, values, count);
-    let sizes: Vec<f64> = values.iter().map(|x| x.abs()).collect();
-    let size = attention(&q, keys, &sizes, count);
-    let half_step = if weights == Weights::F32 { 0.0 } else { 1.0 / 256.0 };
-    for (i, (got, want)) in got.iter().zip(&want).enumerate() {
-        // Written so that a NaN fails.
-        let close = (got - want).abs() <= half_step * size[i] + 1e-5 * size[i].max(0.1);
-        assert!(close, "{got} for {want} at {i} of {count} positions");
-    }
-}
-
 /// Shapes that go through every branch: batches around the groups of rows, head widths, splits. More than 8
 /// rows in bf16 have kernels of their own.
 fn cases() -> Vec<(Shape, usize, Schedule)> {
@@ -433,101 +421,31 @@ fn of_equal_logits_the_lowest_id_is_chosen() {
 }
 
 #[test]
-fn prompts_are_products_and_causal_attention() {
-    for (shape, sequences, schedule) in cases().into_iter().filter(|(_, batch, _)| *batch <= 2) {
-        let length = [37, 20][sequences - 1];
+fn the_floor_reads_every_word_that_a_step_must_read() {
+    for (i, schedule) in Schedule::ALL.into_iter().enumerate() {
+        let weights = Weights::ALL[i % 2];
+        let dims = Dims { tied: i < 2, ..Dims::gpt2(2, 2, 64, 257, 40) };
+        // Few blocks, so that threads go around more than once, and more than there are words for.
+        let shape = Shape::new(dims, weights, 2, 2, [1, 1, 8, 132][i]).unwrap();
         let mut stage = Stage::new(shape, schedule);
-        let dims = shape.dims;
-        let (c, f, h, d, t) = (dims.width, dims.inner, dims.heads, dims.head_width(), dims.context);
-        let rows = sequences * length;
-        // One sequence of the batch is left out where there is room: offsets count.
-        let first = shape.batch - sequences;
-        let plan = plan::prefill(&shape, first, sequences, length, Choice::Greedy).unwrap();
-        let x = stage.fill(Buffer::Residual, 3.0);
-        let (gain, norm_bias) = (stage.fill(Buffer::Norm1Gain, 1.0), stage.fill(Buffer::Norm1Bias, 0.2));
-        let (weights, bias) = (stage.fill(Buffer::QkvWeight, 0.3), stage.fill(Buffer::QkvBias, 0.3));
-        stage.fill(Buffer::Keys, 1.0);
-        stage.fill(Buffer::Values, 1.0);
-        let before: Vec<i32> = (0..shape.batch as i32).map(|b| 5 * b).collect();
-        stage.set(Buffer::Position, &before);
-        stage.play(&plan, &[Operation::Norm, Operation::MatmulQkv, Operation::AttendTiles]);
-        let normed = layer_norm(&x[..rows * c], &gain[..c], &norm_bias[..c], dims.epsilon);
-        assert_close(&stage.get(Buffer::Normed)[..rows * c], &normed, 1e-5, "normed");
-        // With weights in bf16 the rows of a product are rounded too.
-        let round = |x: &[f64]| x.iter().map(|x| rounded(*x, shape.weights)).collect::<Vec<_>>();
-        let normed = round(&stage.get(Buffer::Normed)[..rows * c]);
-        let qkv = product(&normed, &weights[..3 * c * c], &bias[..3 * c], c);
-        let (query, keys) = (stage.get(Buffer::Query), stage.get(Buffer::Keys));
-        let (values, attended) = (stage.get(Buffer::Values), stage.get(Buffer::Attended));
-        let tolerance = if shape.weights == Weights::F32 { 1e-5 } else { 1.0 / 256.0 };
-        for row in 0..rows {
-            let (sequence, place) = (first + row / length, row % length);
-            let position = before[sequence] as usize + place;
-            let want = &qkv[row * 3 * c..][..3 * c];
-            let scaled: Vec<f64> = want[..c].iter().map(|x| x / (d as f64).sqrt()).collect();
-            assert_close(&query[row * c..][..c], &scaled, 1e-5, "query");
-            for head in 0..h {
-                let cached = (sequence * h + head) * t * d;
-                let key = &keys[cached + position * d..][..d];
-                assert_close(key, &want[c + head * d..][..d], tolerance, "key");
-                let value = &values[cached + position * d..][..d];
-                assert_close(value, &want[2 * c + head * d..][..d], tolerance, "value");
-                let at = row * c + head * d;
-                let (k, v) = (&keys[cached..][..t * d], &values[cached..][..t * d]);
-                assert_attended(&attended[at..][..d], &query[at..][..d], k, v, position + 1, shape.weights);
-            }
+        let table = if dims.tied { Buffer::TokenTable } else { Buffer::HeadWeight };
+        let matrices =
+            [Buffer::QkvWeight, Buffer::ProjectWeight, Buffer::ExpandWeight, Buffer::ContractWeight];
+        let cache = [Buffer::Keys, Buffer::Values];
+        for buffer in matrices.into_iter().chain(cache).chain([table]) {
+            stage.fill(buffer, 1.0);
         }
-        let (w, b) = (stage.fill(Buffer::ProjectWeight, 0.3), stage.fill(Buffer::ProjectBias, 0.3));
-        stage.play(&plan, &[Operation::MatmulResidual]);
-        let added = product(&round(&attended[..rows * c]), &w[..c * c], &b[..c], c);
-        let want: Vec<f64> = x.iter().zip(&added).map(|(x, y)| x + y).collect();
-        assert_close(&stage.get(Buffer::Residual)[..rows * c], &want, 1e-5, "residual");
-        let (w, b) = (stage.fill(Buffer::ExpandWeight, 0.3), stage.fill(Buffer::ExpandBias, 0.3));
-        stage.play(&plan, &[Operation::MatmulGelu]);
-        let hidden = product(&normed, &w[..f * c], &b[..f], c);
-        let want: Vec<f64> = hidden.into_iter().map(gelu).collect();
-        assert_close(&stage.get(Buffer::Hidden)[..rows * f], &want, 1e-5, "hidden");
-    }
-}
-
-#[test]
-fn prompts_of_every_length_attend_to_themselves_and_to_what_was_there() {
-    // Lengths around the rows of a warp and a tile; texts before them that end inside and at the edge of one.
-    let before = [0, 5, 64, 77, 128, 1];
-    for (i, length) in [1, 15, 16, 17, 63, 64, 65, 130].into_iter().enumerate() {
-        for (j, d) in [8, 16, 32, 64, 128].into_iter().enumerate() {
-            for weights in Weights::ALL {
-                let dims = Dims::gpt2(1, 2, 2 * d, 257, 270);
-                let shape = Shape::new(dims, weights, 3, 2 * length, 2).unwrap();
-                let plan = plan::prefill(&shape, 1, 2, length, Choice::Greedy).unwrap();
-                let held: Vec<i32> = (0..3).map(|b| before[(i + j + b) % before.len()]).collect();
-                let outcomes = Schedule::ALL.map(|schedule| {
-                    let mut stage = Stage::new(shape, schedule);
-                    stage.fill(Buffer::Query, 4.0);
-                    stage.fill(Buffer::Keys, 1.0);
-                    stage.fill(Buffer::Values, 1.0);
-                    stage.set(Buffer::Position, &held);
-                    stage.play(&plan, &[Operation::AttendTiles]);
-                    stage
-                });
-                let [query, keys, values, attended] =
-                    [Buffer::Query, Buffer::Keys, Buffer::Values, Buffer::Attended]
-                        .map(|b| outcomes[0].get(b));
-                for row in 0..2 * length {
-                    let (sequence, count) = (1 + row / length, row % length + 1);
-                    let count = held[sequence] as usize + count;
-                    for head in 0..2 {
-                        let (at, cached) = ((row * 2 + head) * d, (sequence * 2 + head) * 270 * d);
-                        let (k, v) = (&keys[cached..][..270 * d], &values[cached..][..270 * d]);
-                        assert_attended(&attended[at..][..d], &query[at..][..d], k, v, count, weights);
-                    }
-                }
-                for other in &outcomes[1..] {
-                    let [one, other] =
-                        [&outcomes[0], other].map(|s| s.emulation.array(Buffer::Attended.index()));
-                    assert_eq!(one.bytes(), other.bytes(), "a schedule changed the bits");
-                }
-            }
-        }
+        let plan = plan::stream(&shape, 2, 11).unwrap();
+        stage.play(&plan, &[Operation::Stream]);
+        let words = |buffer: Buffer, bytes: usize| {
+            let bytes = &stage.emulation.array(buffer.index()).bytes()[..bytes];
+            bytes.as_chunks().0.iter().fold(0, |all, four| all ^ u32::from_ne_bytes(*four))
+        };
+        let whole = |buffer: Buffer| words(buffer, shape.buffers()[buffer.index()].bytes());
+        let held = 2 * 2 * 11 * 64 * weights.bytes();
+        let want = matrices.into_iter().chain([table]).map(whole).fold(0, |all, one| all ^ one)
+            ^ cache.into_iter().map(|buffer| words(buffer, held)).fold(0, |all, one| all ^ one);
+        let seen = stage.integers(Buffer::Seen).into_iter().fold(0, |all, one| all ^ one as u32);
+        assert_eq!(seen, want, "{weights:?} {schedule:?}");
     }
 }

@@ -10,7 +10,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use kernels::cuda::plan::{self, Choice, Dims, Kernel, Operation, Plan, Shape, Weights};
+use kernels::cuda::plan::{self, Choice, Dims, Kernel, Operation, Plan, Products, Shape, Weights};
 use kernels::cuda::source::source;
 use kernels::cuda::{Architecture, Libraries, Library, Nvrtc, Search, Usage};
 
@@ -39,28 +39,32 @@ fn nvrtc() -> Option<Nvrtc> {
 }
 
 /// Threads of a block, and the most shared memory that a plan of GPT-2 124M gives it, of each kernel; of those
-/// that it does without, because its heads are 64 wide, a plan of the same with other heads.
+/// that it does without, because of the width of its heads or the tile that is best for 1024 rows on 132
+/// multiprocessors, a plan of something like it.
 fn blocks() -> BTreeMap<String, (u32, u32)> {
-    let mut most = of_heads(12);
-    for heads in [6, 24, 48] {
-        for (kernel, block) in of_heads(heads) {
+    let mut most = of_plans(12, 1024, 132);
+    for (heads, rows, processors) in [(6, 1024, 132), (24, 1024, 132), (48, 64, 132), (12, 1024, 1)] {
+        for (kernel, block) in of_plans(heads, rows, processors) {
             most.entry(kernel).or_insert(block);
         }
     }
     most
 }
 
-fn of_heads(heads: usize) -> BTreeMap<String, (u32, u32)> {
+fn of_plans(heads: usize, rows: usize, processors: u32) -> BTreeMap<String, (u32, u32)> {
     let mut most = BTreeMap::new();
     for weights in Weights::ALL {
         let dims = Dims::gpt2(12, heads, 768, 50257, 1024);
-        let shape = Shape::new(dims, weights, 64, 1024, 132).unwrap();
+        let shape = Shape::new(dims, weights, 64, rows, processors).unwrap();
         let split = Shape { splits: 2, ..shape };
         let choice = Choice::Sampled { temperature: 1.0, top_k: 0, top_p: 1.0 };
         let mut plans: Vec<Plan> =
             [1, 2, 4, 8, 16, 32, 64].map(|batch| plan::decode(&shape, batch, choice).unwrap()).into();
         plans.push(plan::decode(&split, 64, choice).unwrap());
-        plans.push(plan::prefill(&shape, 0, 1, 1024, choice).unwrap());
+        plans.push(plan::prefill(&shape, 0, 1, rows, choice).unwrap());
+        plans.push(plan::stream(&shape, 1, 0).unwrap());
+        let library = Shape { products: Products::CublasLt, ..shape };
+        plans.push(plan::prefill(&library, 0, 1, rows, choice).unwrap());
         for step in plans.iter().flat_map(|plan| &plan.steps) {
             let entry = most.entry(step.kernel.name()).or_insert((step.block[0], 0));
             entry.1 = step.shared_bytes.max(entry.1);

@@ -13,7 +13,7 @@ use std::ops::ControlFlow;
 
 use common::{Weights, tokens};
 use kernels::cuda::emulation::{Emulation, Schedule};
-use rust_native::cuda::{CudaGpt2, Weights as Kept};
+use rust_native::cuda::{CudaGpt2, Part, Products, Weights as Kept};
 use rust_native::{
     Cache, Checkpoint, Config, GenerateOptions, Gpt2, KvPrecision, Options, Sampling, Strategy,
 };
@@ -47,12 +47,16 @@ struct Pair {
 
 impl Pair {
     fn new(config: Config, kept: Kept, processors: u32, schedule: Schedule) -> Pair {
+        Pair::by(Products::Tiles, config, kept, processors, schedule)
+    }
+
+    fn by(products: Products, config: Config, kept: Kept, processors: u32, schedule: Schedule) -> Pair {
         let weights = Weights::random(config, 5);
         let folder = TempDir::new().unwrap();
         weights.write(folder.path());
         let checkpoint = Checkpoint::open(folder.path()).unwrap();
         let emulation = Emulation::new(schedule);
-        let cuda = CudaGpt2::load(&checkpoint, kept, processors, emulation).unwrap();
+        let cuda = CudaGpt2::load(&checkpoint, kept, products, processors, emulation).unwrap();
         let cpu = match kept {
             Kept::F32 => weights.model(&Options { threads: 1, ..Options::default() }),
             Kept::Bf16 => {
@@ -141,6 +145,18 @@ fn every_split_of_the_positions_agrees() {
 }
 
 #[test]
+fn prompts_whose_products_a_library_makes_agree() {
+    for (schedule, kept) in Schedule::ALL.into_iter().zip(Kept::ALL.into_iter().cycle()) {
+        for config in [small(), odd()] {
+            let mut pair = Pair::by(Products::CublasLt, config, kept, 8, schedule);
+            pair.run(&[1, 17, 17, 90], 2, &format!("{kept:?} {schedule:?}"));
+            // A larger batch: other buffers, the same weights.
+            pair.run(&[20; 6], 1, &format!("again, {kept:?} {schedule:?}"));
+        }
+    }
+}
+
+#[test]
 fn prompts_of_unequal_lengths_and_another_shape_agree() {
     for (schedule, kept) in Schedule::ALL.into_iter().zip(Kept::ALL.into_iter().cycle()) {
         let mut pair = Pair::new(odd(), kept, 8, schedule);
@@ -183,4 +199,40 @@ fn draws_are_those_of_the_cpu() {
         let want: Vec<Vec<u32>> = want.into_iter().map(|text| text.ids).collect();
         assert_eq!(got, want, "{how:?}");
     }
+}
+
+#[test]
+fn a_floor_and_every_kernel_are_timed_by_the_players_clock() {
+    for (kept, batch) in [(Kept::F32, 2), (Kept::Bf16, 1), (Kept::Bf16, 9)] {
+        let mut pair = Pair::new(small(), kept, 4, Schedule::Forward);
+        let shares = pair.cuda.shares(batch, 20, 2).unwrap();
+        // The emulation's clock counts a microsecond a launch.
+        assert!(shares.iter().all(|share| share.nanoseconds == 1000 * share.launches as u64));
+        let of = |part| shares.iter().filter(move |share| share.part == part);
+        let limit: Vec<_> = of(Part::Limit).collect();
+        assert_eq!((limit.len(), limit[0].kernel.as_str(), limit[0].launches), (1, "stream", 1));
+        for part in [Part::Step, Part::Prompt] {
+            let whole = of(part).next().unwrap();
+            assert_eq!(whole.kernel, "all");
+            let launches: usize = of(part).skip(1).map(|share| share.launches).sum();
+            let bytes: usize = of(part).skip(1).map(|share| share.bytes).sum();
+            assert_eq!((launches, bytes), (whole.launches, whole.bytes), "{part:?}");
+            assert!(whole.bytes > pair.cuda.bytes_per_step());
+        }
+        assert_eq!(of(Part::Step).next().unwrap().launches, if batch > 8 { 2 * 7 + 3 } else { 2 * 5 + 2 });
+        // Another text afterwards is answered as ever.
+        pair.run(&vec![7; batch], 2, &format!("behind shares, {kept:?}"));
+    }
+}
+
+#[test]
+fn the_floor_is_read_as_often_as_asked() {
+    let mut pair = Pair::new(small(), Kept::Bf16, 4, Schedule::Forward);
+    pair.cuda.prepare(3, 10).unwrap();
+    let mut times = Vec::new();
+    pair.cuda.stream(10, 4, |time| times.push(time)).unwrap();
+    assert_eq!(times, [0, 1, 2, 3]);
+    let cached = 2 * 3 * 2 * 10 * 64 * 2;
+    assert_eq!(pair.cuda.stream_bytes(10).unwrap(), pair.cuda.bytes_per_step() + cached);
+    assert!(pair.cuda.stream(161, 1, |_| ()).is_err());
 }

@@ -229,7 +229,8 @@ mod tests {
         assert_eq!(read.ids(&bytes[..7]), None);
         assert!(reading(&Task::Decode { context: 4, tokens: 2, batch: 3 }).unwrap().fed);
         assert!(
-            reading(&Task::Load {}).is_none() && reading(&Task::Encode { batch: false, fresh: false }).is_none()
+            reading(&Task::Load {}).is_none()
+                && reading(&Task::Encode { batch: false, fresh: false }).is_none()
         );
     }
 }

@@ -231,9 +231,8 @@ mod tests {
             ("start", ", \"tokens\": 4"),
             ("prefill", ", \"tokens\": 4, \"batch\": 1"),
         ] {
-            let read = |more: &str| {
-                serde_json::from_str::<Task>(&format!("{{\"kind\": \"{kind}\"{fields}{more}}}"))
-            };
+            let read =
+                |more: &str| serde_json::from_str::<Task>(&format!("{{\"kind\": \"{kind}\"{fields}{more}}}"));
             let task = read("").unwrap();
             assert_eq!(serde_json::from_str::<Task>(&serde_json::to_string(&task).unwrap()).unwrap(), task);
             let said = read(", \"contxt\": 3").unwrap_err().to_string();

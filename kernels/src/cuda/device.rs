@@ -18,10 +18,12 @@ use cudarc::driver::result;
 use cudarc::driver::{CudaContext, CudaFunction, CudaGraph, CudaSlice, CudaStream, DevicePtr, sys};
 use cudarc::nvrtc::Ptx;
 
+use super::clock::Clock;
 use super::driver::{call, find};
 use super::launch::Prepared;
 use super::pinned::{PLACES, Pinned};
 use super::plan::{Argument, Buffer, BufferSpec, Kernel, Launch, Plan};
+use super::products::{CublasLt, Product};
 use super::{Architecture, Compiled, CubinCache, CudaError, Libraries, Nvrtc, Player, Ready, source};
 
 /// Shared memory that a block has without asking for more.
@@ -47,6 +49,8 @@ pub struct Device {
     pinned: Option<Pinned>,
     buffers: Vec<Allocated>,
     functions: BTreeMap<String, Loaded>,
+    library: Option<CublasLt>,
+    clock: Option<Clock>,
     stream: Arc<CudaStream>,
     context: Arc<CudaContext>,
     launching: Launching,
@@ -70,8 +74,14 @@ struct Loaded {
 
 /// A plan with everything that its launches need.
 struct Played {
-    launches: Vec<Prepared>,
+    steps: Vec<Step>,
     graph: Option<CudaGraph>,
+}
+
+/// A launch made ready.
+enum Step {
+    Kernel(Prepared),
+    Product(Product),
 }
 
 impl Device {
@@ -92,6 +102,8 @@ impl Device {
             pinned: None,
             buffers: Vec::new(),
             functions: BTreeMap::new(),
+            library: None,
+            clock: None,
             stream,
             context,
             launching,
@@ -133,6 +145,18 @@ impl Device {
     pub fn load_kernels(&mut self, nvrtc: Nvrtc, cache: &CubinCache) -> Result<(), CudaError> {
         let compiled = cache.kernels(nvrtc, &self.architecture()?)?;
         self.load(&compiled, &source::source(), Kernel::all().into_iter().map(Kernel::name))
+    }
+
+    /// Makes ready for products by cuBLASLt; plans that leave them to it need this.
+    ///
+    /// # Errors
+    /// No library, or no memory for it.
+    pub fn load_products(&mut self, libraries: &Libraries) -> Result<(), CudaError> {
+        if self.library.is_none() {
+            self.bind()?;
+            self.library = Some(CublasLt::new(libraries, &self.stream)?);
+        }
+        Ok(())
     }
 
     /// Adds the `kernels` of compiled code; `source` is what it was compiled from.
@@ -193,7 +217,23 @@ impl Device {
         Ok(u32::try_from(count).unwrap_or(1).max(1))
     }
 
-    fn prepare(&mut self, launch: &Launch) -> Result<Prepared, CudaError> {
+    fn prepare(&mut self, launch: &Launch) -> Result<Step, CudaError> {
+        if !launch.kernel.operation.is_library() {
+            return self.prepare_kernel(launch).map(Step::Kernel);
+        }
+        let product = self.products()?.prepare(launch, |id, offset| self.address(id, offset))?;
+        Ok(Step::Product(product))
+    }
+
+    fn products(&self) -> Result<&CublasLt, CudaError> {
+        self.library.as_ref().ok_or_else(|| CudaError::Call {
+            action: "find cuBLASLt".into(),
+            cause: "it was not loaded".into(),
+            remedy: "load the library before a plan that leaves products to it is made ready",
+        })
+    }
+
+    fn prepare_kernel(&mut self, launch: &Launch) -> Result<Prepared, CudaError> {
         let name = launch.kernel.name();
         let Some(loaded) = self.functions.get_mut(&name) else {
             return Err(CudaError::Call {
@@ -219,21 +259,31 @@ impl Device {
     fn value(&self, argument: &Argument) -> [u8; 8] {
         let mut value = [0; 8];
         match *argument {
-            Argument::Buffer { id, offset } => {
-                let of = &self.buffers[id.index()];
-                assert!(offset <= of.spec.elements, "element {offset} of {}", of.spec.name);
-                value = (of.address + (offset * of.spec.number.bytes()) as u64).to_ne_bytes();
-            }
+            Argument::Buffer { id, offset } => value = self.address(id, offset).to_ne_bytes(),
             Argument::Int(number) => value[..4].copy_from_slice(&number.to_ne_bytes()),
             Argument::Float(number) => value[..4].copy_from_slice(&number.to_ne_bytes()),
         }
         value
     }
 
-    fn capture(&self, launches: &[Prepared]) -> Result<CudaGraph, CudaError> {
+    fn address(&self, id: Buffer, offset: usize) -> u64 {
+        let of = &self.buffers[id.index()];
+        assert!(offset <= of.spec.elements, "element {offset} of {}", of.spec.name);
+        of.address + (offset * of.spec.number.bytes()) as u64
+    }
+
+    fn capture(&self, steps: &[Step]) -> Result<CudaGraph, CudaError> {
+        // cuBLASLt brings its kernels onto the device at their first use, which a capture does not allow. What
+        // this writes, every plan writes anew before it reads it.
+        for step in steps {
+            if let Step::Product(product) = step {
+                self.products()?.fire(product, &self.stream)?;
+            }
+        }
+        call("do the first products", self.stream.synchronize())?;
         let how = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
         call("begin a capture", self.stream.begin_capture(how))?;
-        let fired = self.fire(launches);
+        let fired = self.fire(steps);
         // A capture is ended even where a launch failed, or the stream would stay unusable.
         let ended = self.stream.end_capture(sys::CUgraphInstantiate_flags(0));
         fired?;
@@ -247,14 +297,39 @@ impl Device {
         Ok(graph)
     }
 
-    fn fire(&self, launches: &[Prepared]) -> Result<(), CudaError> {
+    fn fire(&self, steps: &[Step]) -> Result<(), CudaError> {
         let programmatic = self.launching == Launching::Programmatic;
-        for (at, launch) in launches.iter().enumerate() {
-            // The first has none before it in the graph.
-            let fired = launch.fire(&self.stream, programmatic && at > 0);
-            call("launch a kernel", fired)?;
+        for (at, step) in steps.iter().enumerate() {
+            match step {
+                // The first has none before it in the graph. One behind a product of the library begins when
+                // that has ended, for it never says that the next may begin.
+                Step::Kernel(launch) => {
+                    call("launch a kernel", launch.fire(&self.stream, programmatic && at > 0))?;
+                }
+                Step::Product(product) => self.products()?.fire(product, &self.stream)?,
+            }
         }
         Ok(())
+    }
+
+    fn queue(&self, plan: Ready) -> Result<(), CudaError> {
+        let at = plan.0.checked_sub(self.first_plan).expect("a plan made ready since the last allocation");
+        let played = &self.plans[at];
+        match &played.graph {
+            Some(graph) => call("launch a graph", graph.launch()),
+            None => {
+                self.bind()?;
+                self.fire(&played.steps)
+            }
+        }
+    }
+
+    fn note_begin(&mut self) -> Result<(), CudaError> {
+        self.clock.as_mut().map_or(Ok(()), |clock| clock.note_begin(&self.stream))
+    }
+
+    fn note_end(&self) -> Result<(), CudaError> {
+        self.clock.as_ref().map_or(Ok(()), |clock| clock.note_end(&self.stream))
     }
 
     /// The bytes of `buffer` from element `first` on: their address, having checked that they are there.
@@ -316,25 +391,31 @@ impl Player for Device {
 
     fn ready(&mut self, plan: &Plan) -> Result<Ready, CudaError> {
         self.bind()?;
-        let launches = plan.steps.iter().map(|launch| self.prepare(launch)).collect::<Result<Vec<_>, _>>()?;
+        let steps = plan.steps.iter().map(|launch| self.prepare(launch)).collect::<Result<Vec<_>, _>>()?;
         let graph = match self.launching {
             Launching::Eager => None,
-            Launching::Graph | Launching::Programmatic => Some(self.capture(&launches)?),
+            Launching::Graph | Launching::Programmatic => Some(self.capture(&steps)?),
         };
-        self.plans.push(Played { launches, graph });
+        self.plans.push(Played { steps, graph });
         Ok(Ready(self.first_plan + self.plans.len() - 1))
     }
 
     fn play(&mut self, plan: Ready) -> Result<(), CudaError> {
-        let at = plan.0.checked_sub(self.first_plan).expect("a plan made ready since the last allocation");
-        let played = &self.plans[at];
-        match &played.graph {
-            Some(graph) => call("launch a graph", graph.launch()),
-            None => {
-                self.bind()?;
-                self.fire(&played.launches)
-            }
+        self.note_begin()?;
+        self.queue(plan)?;
+        self.note_end()
+    }
+
+    fn begin_span(&mut self) -> Result<(), CudaError> {
+        match &mut self.clock {
+            Some(clock) => clock.restart(),
+            None => self.clock = Some(Clock::new(&self.context)?),
         }
+        Ok(())
+    }
+
+    fn span_ns(&self) -> Result<Option<u64>, CudaError> {
+        self.clock.as_ref().map_or(Ok(None), Clock::span_ns)
     }
 
     fn steps(
@@ -352,6 +433,7 @@ impl Player for Device {
             call("finish what was queued", self.stream.synchronize())?;
             self.pinned = Some(Pinned::new(&self.context, batch)?);
         }
+        self.note_begin()?;
         let mut queued: VecDeque<usize> = VecDeque::with_capacity(PLACES);
         for step in 0..=times {
             // The oldest is waited for where as many are queued as there is room for, or nothing else is left.
@@ -362,10 +444,13 @@ impl Player for Device {
                 each(oldest, tokens);
             }
             if step < times {
-                self.play(plan)?;
+                self.queue(plan)?;
                 let pinned = self.pinned.as_ref().expect("made above");
                 pinned.bring(step % PLACES, from, &self.stream)?;
                 queued.push_back(step);
+                if step + 1 == times {
+                    self.note_end()?;
+                }
             }
         }
         Ok(())

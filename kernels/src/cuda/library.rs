@@ -1,4 +1,4 @@
-//! Finding and opening the libraries of CUDA: the driver, NVRTC, cuBLAS and cuBLASLt.
+//! Finding and opening the libraries of CUDA: the driver, NVRTC and cuBLASLt.
 //!
 //! They are opened by absolute path, folder after folder, and last by bare name as the loader knows it. An
 //! open library is found again by its name, which is how cudarc finds it. NVRTC from a Python wheel cannot
@@ -20,22 +20,19 @@ pub enum Library {
     Driver,
     /// The compiler of kernels.
     Nvrtc,
-    /// Products of matrices in f32.
-    Cublas,
-    /// Products of matrices with an epilogue.
+    /// Products of matrices.
     CublasLt,
 }
 
 impl Library {
     /// All, in the order they are opened in.
-    pub const ALL: [Library; 4] = [Library::Driver, Library::Nvrtc, Library::Cublas, Library::CublasLt];
+    pub const ALL: [Library; 3] = [Library::Driver, Library::Nvrtc, Library::CublasLt];
 
-    /// One word for reports: `driver`, `nvrtc`, `cublas`, `cublaslt`.
+    /// One word for reports: `driver`, `nvrtc`, `cublaslt`.
     pub fn word(self) -> &'static str {
         match self {
             Library::Driver => "driver",
             Library::Nvrtc => "nvrtc",
-            Library::Cublas => "cublas",
             Library::CublasLt => "cublaslt",
         }
     }
@@ -45,7 +42,6 @@ impl Library {
         match self {
             Library::Driver => "libcuda.so.1",
             Library::Nvrtc => "libnvrtc.so.13",
-            Library::Cublas => "libcublas.so.13",
             Library::CublasLt => "libcublasLt.so.13",
         }
     }
@@ -57,7 +53,7 @@ impl Library {
             Library::Nvrtc => {
                 "install the CUDA 13 toolkit or the wheel nvidia-cuda-nvrtc, or name the folder that holds it"
             }
-            Library::Cublas | Library::CublasLt => {
+            Library::CublasLt => {
                 "install the CUDA 13 toolkit or the wheel nvidia-cublas, or name the folder that holds it"
             }
         }
@@ -71,7 +67,6 @@ impl Library {
             match self {
                 Library::Driver => cudarc::driver::sys::is_culib_present(),
                 Library::Nvrtc => cudarc::nvrtc::sys::is_culib_present(),
-                Library::Cublas => cudarc::cublas::sys::is_culib_present(),
                 Library::CublasLt => cudarc::cublaslt::sys::is_culib_present(),
             }
         }
@@ -83,7 +78,6 @@ impl fmt::Display for Library {
         let name = match self {
             Library::Driver => "NVIDIA driver",
             Library::Nvrtc => "NVRTC",
-            Library::Cublas => "cuBLAS",
             Library::CublasLt => "cuBLASLt",
         };
         write!(f, "{name} ({})", self.file())

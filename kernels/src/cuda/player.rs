@@ -53,6 +53,24 @@ pub trait Player {
     /// For a plan of another player, or one made ready before the last [`Player::allocate`].
     fn play(&mut self, plan: Ready) -> Result<(), CudaError>;
 
+    /// From here on the device's own clock is watched: [`Player::span_ns`] counts from the first plan
+    /// behind this.
+    ///
+    /// # Errors
+    /// What the device says.
+    fn begin_span(&mut self) -> Result<(), CudaError> {
+        Ok(())
+    }
+
+    /// Nanoseconds from when the device began the first plan since [`Player::begin_span`] until it ended the
+    /// last, for which this waits; none where there is no such clock, or no such plan.
+    ///
+    /// # Errors
+    /// What the device says of the work.
+    fn span_ns(&self) -> Result<Option<u64>, CudaError> {
+        Ok(None)
+    }
+
     /// Plays a step `times` times. After each, the first `tokens.len()` numbers of [`Buffer::Token`] reach the
     /// host, and then `each` is called with the number of the step and them. The device is kept busy
     /// meanwhile: nobody waits between steps.

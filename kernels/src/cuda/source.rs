@@ -2,7 +2,7 @@
 //! compiles the same.
 
 /// Every file in the order it must stand in, with its name.
-pub const FILES: [(&str, &str); 9] = [
+pub const FILES: [(&str, &str); 10] = [
     ("common.cu", include_str!("kernels/common.cu")),
     ("gemv.cu", include_str!("kernels/gemv.cu")),
     ("attend.cu", include_str!("kernels/attend.cu")),
@@ -11,6 +11,7 @@ pub const FILES: [(&str, &str); 9] = [
     ("skinny.cu", include_str!("kernels/skinny.cu")),
     ("attend_tiles.cu", include_str!("kernels/attend_tiles.cu")),
     ("sample.cu", include_str!("kernels/sample.cu")),
+    ("stream.cu", include_str!("kernels/stream.cu")),
     ("entries.cu", include_str!("kernels/entries.cu")),
 ];
 

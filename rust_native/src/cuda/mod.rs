@@ -6,10 +6,12 @@
 //! Invariant: all sequences of a batch are begun by one prefill, and the host knows the length of each.
 
 mod error;
+mod shares;
 mod weights;
 
 pub use error::CudaGpt2Error;
-pub use kernels::cuda::plan::Weights;
+pub use kernels::cuda::plan::{Products, Weights};
+pub use shares::{Part, Share};
 
 use kernels::cuda::plan::{self, Buffer, Choice, Dims, Shape};
 use kernels::cuda::{Player, Ready};
@@ -41,24 +43,27 @@ pub struct CudaGpt2<P> {
 enum Wanted {
     Prompt { first: usize, sequences: usize, length: usize, choice: Choice },
     Step { choice: Choice },
+    Stream { positions: usize },
 }
 
 impl<P: Player> CudaGpt2<P> {
-    /// Loads a checkpoint into `player`, with its matrices, keys and values in `weights`. `processors`: how
-    /// many multiprocessors the device has, which decides how work is split.
+    /// Loads a checkpoint into `player`, with its matrices, keys and values in `weights`, and the products of
+    /// prompts left to `products`. `processors`: how many multiprocessors the device has, which decides how
+    /// work is split.
     ///
     /// # Errors
     /// A checkpoint that lacks something, a shape the kernels do not have, a device without the memory.
     pub fn load(
         checkpoint: &Checkpoint,
         weights: Weights,
+        products: Products,
         processors: u32,
         mut player: P,
     ) -> Result<CudaGpt2<P>, CudaGpt2Error> {
         let config = checkpoint.config().clone();
-        let shape = Shape::new(dims(&config), weights, 1, 1, processors)?;
+        let shape = Shape { products, ..Shape::new(dims(&config), weights, 1, 1, processors)? };
         player.allocate(&shape.buffers())?;
-        weights::upload(checkpoint, &shape.dims, weights, &mut player)?;
+        weights::upload(checkpoint, &shape, &mut player)?;
         let (choice, plans) = (Choice::Greedy, Vec::new());
         let (lengths, prompts) = (Vec::new(), Vec::new());
         Ok(CudaGpt2 { config, shape, choice, lengths, prompts, plans, player })
@@ -180,6 +185,32 @@ impl<P: Player> CudaGpt2<P> {
         Ok(())
     }
 
+    /// Reads `count` times what a step behind `positions` positions must read, weights, keys and values, of as
+    /// many sequences as there was made room for, and computes nothing: the floor of [`CudaGpt2::steps`]. `each`
+    /// is called with the number of each time, once a number of it has reached the host.
+    ///
+    /// # Errors
+    /// More positions than the context has, and what the device says.
+    pub fn stream(
+        &mut self,
+        positions: usize,
+        count: usize,
+        mut each: impl FnMut(usize),
+    ) -> Result<(), CudaGpt2Error> {
+        let plan = self.ready(Wanted::Stream { positions })?;
+        let mut tokens = vec![0; self.shape.batch];
+        Ok(self.player.steps(plan, count, &mut tokens, &mut |step, _| each(step))?)
+    }
+
+    /// Bytes that [`CudaGpt2::stream`] reads each time.
+    ///
+    /// # Errors
+    /// More positions than the context has.
+    pub fn stream_bytes(&self, positions: usize) -> Result<usize, CudaGpt2Error> {
+        let plan = plan::stream(&self.shape, self.shape.batch, positions)?;
+        Ok(plan.steps.iter().map(|step| step.bytes(&self.shape, positions)).sum())
+    }
+
     /// Goes back to when every sequence had `length` positions, its prompt's at least, and `tokens` were its
     /// newest tokens.
     ///
@@ -203,6 +234,23 @@ impl<P: Player> CudaGpt2<P> {
         self.player.write(Buffer::Drawn, 0, &number_bytes(&drawn))?;
         self.lengths.fill(length);
         Ok(())
+    }
+
+    /// From here on the device's own clock is watched, where it has one.
+    ///
+    /// # Errors
+    /// What the device says.
+    pub fn begin_span(&mut self) -> Result<(), CudaGpt2Error> {
+        Ok(self.player.begin_span()?)
+    }
+
+    /// Nanoseconds that the device took from the beginning of the first prompt or step since
+    /// [`CudaGpt2::begin_span`] to the end of the last, idle time between them included.
+    ///
+    /// # Errors
+    /// What the device says of the work.
+    pub fn span_ns(&self) -> Result<Option<u64>, CudaGpt2Error> {
+        Ok(self.player.span_ns()?)
     }
 
     /// The logits that the newest tokens were chosen from, `[B, V]`.
@@ -245,8 +293,8 @@ impl<P: Player> CudaGpt2<P> {
         if self.shape.batch == batch && self.shape.rows >= rows {
             return Ok(());
         }
-        let Shape { dims, weights, processors, .. } = self.shape;
-        let shape = Shape::new(dims, weights, batch, rows, processors)?;
+        let Shape { dims, weights, processors, products, .. } = self.shape;
+        let shape = Shape { products, ..Shape::new(dims, weights, batch, rows, processors)? };
         self.plans.clear();
         self.lengths.clear();
         self.player.allocate(&shape.buffers())?;
@@ -263,6 +311,7 @@ impl<P: Player> CudaGpt2<P> {
                 plan::prefill(&self.shape, first, sequences, length, choice)?
             }
             Wanted::Step { choice } => plan::decode(&self.shape, self.shape.batch, choice)?,
+            Wanted::Stream { positions } => plan::stream(&self.shape, self.shape.batch, positions)?,
         };
         let ready = self.player.ready(&plan)?;
         self.plans.push((wanted, ready));

@@ -2,7 +2,7 @@
 //! plan keeps bf16, all layers one behind another.
 
 use kernels::cuda::Player;
-use kernels::cuda::plan::{Buffer, Dims, Weights};
+use kernels::cuda::plan::{Buffer, Products, Shape, Weights};
 
 use super::CudaGpt2Error;
 use crate::Checkpoint;
@@ -19,13 +19,13 @@ const VECTORS: [(&str, Buffer); 8] = [
     ("mlp.c_proj.bias", Buffer::ContractBias),
 ];
 
-/// Puts every tensor of `checkpoint` into `player`'s buffers, which are allocated for `dims`.
+/// Puts every tensor of `checkpoint` into `player`'s buffers, which are allocated for `shape`.
 pub(super) fn upload(
     checkpoint: &Checkpoint,
-    dims: &Dims,
-    weights: Weights,
+    shape: &Shape,
     player: &mut impl Player,
 ) -> Result<(), CudaGpt2Error> {
+    let Shape { dims, weights, products, .. } = *shape;
     let (c, f, v) = (dims.width, dims.inner, dims.vocabulary);
     let table = checkpoint.tensor("wte.weight", &[v, c])?;
     player.write(Buffer::TokenTable, 0, &bytes(&table, weights))?;
@@ -41,6 +41,9 @@ pub(super) fn upload(
             };
             let vector = checkpoint.tensor(&format!("h.{layer}.{name}"), &[n])?;
             player.write(buffer, layer * n, &bytes(&vector, Weights::F32))?;
+            if buffer == Buffer::ExpandBias && products == Products::CublasLt {
+                player.write(Buffer::ExpandBiasRounded, layer * n, &bytes(&vector, weights))?;
+            }
         }
         for (name, k, n, buffer) in [
             ("attn.c_attn.weight", c, 3 * c, Buffer::QkvWeight),

@@ -6,6 +6,8 @@ mod fetch;
 mod generate;
 mod readme;
 mod scaling;
+#[cfg(feature = "cuda")]
+mod shares;
 mod tokens;
 mod train;
 

@@ -23,7 +23,7 @@ fn main() -> anyhow::Result<()> {
     let Some(mut engine) = engine(&variant) else {
         eprintln!(
             "engine-native: no variant `{variant}`; there are: cpu-f32, cpu-bf16, cpu-int8, cpu-int4, {}, bpe",
-            cuda::VARIANTS.map(|(name, ..)| name).join(", ")
+            cuda::VARIANTS.map(|variant| variant.name).join(", ")
         );
         std::process::exit(2);
     };

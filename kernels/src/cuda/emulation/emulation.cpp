@@ -56,10 +56,14 @@ template <class T> static inline T emulation_shuffle(T value, unsigned from, uns
 struct alignas(16) uint4 {
     unsigned x, y, z, w;
 };
+struct alignas(8) float2 {
+    float x, y;
+};
 struct alignas(16) float4 {
     float x, y, z, w;
 };
 static inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) { return {x, y, z, w}; }
+static inline float2 make_float2(float x, float y) { return {x, y}; }
 static inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
 
 static inline float __uint_as_float(unsigned bits) {
@@ -102,8 +106,10 @@ static inline unsigned long long atomicExch(unsigned long long *at, unsigned lon
 #include "../kernels/skinny.cu"
 #include "../kernels/attend_tiles.cu"
 #include "../kernels/sample.cu"
+#include "../kernels/stream.cu"
 #include "../kernels/entries.cu"
 #include "planted.cu"
+#include "library.cu"
 
 // ---- calling a kernel by its name ----
 
@@ -151,18 +157,25 @@ struct EmulationEntry {
 #define ENTRIES(W)                                                                                            \
     ENTRY_ROWS(norm_qkv_##W), ENTRY_ROWS(project_##W), ENTRY_ROWS(norm_expand_##W),                           \
         ENTRY_ROWS(contract_##W), ENTRY_ROWS(norm_head_##W), ENTRY(embed_##W), ENTRY(attend_##W),             \
-        ENTRY(matmul_qkv_##W), ENTRY(matmul_gelu_##W), ENTRY(matmul_residual_##W)
+        ENTRY(layer_norm_##W), ENTRY(split_qkv_##W), ENTRY(library_product_##W), ENTRY(library_gelu_##W),     \
+        ENTRY(library_residual_##W)
+#define ENTRY_MATMULS(suffix)                                                                                 \
+    ENTRY(matmul_qkv_##suffix), ENTRY(matmul_gelu_##suffix), ENTRY(matmul_residual_##suffix)
 
 static const EmulationEntry entries[] = {
     ENTRIES(f32),
     ENTRIES(bf16),
+    ENTRY_MATMULS(f32),
+    ENTRY_MATMULS(bf16_t64x64),
+    ENTRY_MATMULS(bf16_t128x64),
+    ENTRY_MATMULS(bf16_t128x128),
     ENTRY(attend_tiles_f32),
     ENTRY(attend_tiles_bf16_t64x16),
     ENTRY(attend_tiles_bf16_t64x32),
     ENTRY(attend_tiles_bf16_t64x64),
     ENTRY(attend_tiles_bf16_t64x128),
-    ENTRY(layer_norm),
     ENTRY(sample),
+    ENTRY(stream),
     ENTRY(pack_norm),
     ENTRY(attend_packed_bf16),
     ENTRY(pack_parts),

@@ -186,6 +186,8 @@ pub struct Emulation {
     schedule: Schedule,
     blocks: Blocks,
     launches: usize,
+    /// Launches before the span that is watched.
+    begun: Option<usize>,
 }
 
 impl Emulation {
@@ -198,6 +200,7 @@ impl Emulation {
             schedule,
             blocks: Blocks::default(),
             launches: 0,
+            begun: None,
         }
     }
 
@@ -282,8 +285,8 @@ impl Value {
     }
 }
 
-/// A [`Player`] like any other, but for one thing: what kernels must write before they read it begins as
-/// NaN and not as zeros.
+/// A [`Player`] like any other, but for two things: what kernels must write before they read it begins as
+/// NaN and not as zeros, and its clock counts a microsecond a launch.
 impl Player for Emulation {
     fn allocate(&mut self, buffers: &[BufferSpec]) -> Result<(), CudaError> {
         let mut old: Vec<Option<Array>> = std::mem::take(&mut self.arrays).into_iter().map(Some).collect();
@@ -313,6 +316,16 @@ impl Player for Emulation {
     fn ready(&mut self, plan: &Plan) -> Result<Ready, CudaError> {
         self.plans.push(plan.clone());
         Ok(Ready(self.plans.len() - 1))
+    }
+
+    fn begin_span(&mut self) -> Result<(), CudaError> {
+        self.begun = Some(self.launches);
+        Ok(())
+    }
+
+    fn span_ns(&self) -> Result<Option<u64>, CudaError> {
+        let launches = self.begun.map(|begun| self.launches - begun);
+        Ok(launches.filter(|&launches| launches > 0).map(|launches| 1000 * launches as u64))
     }
 
     fn play(&mut self, plan: Ready) -> Result<(), CudaError> {

@@ -83,8 +83,8 @@ __device__ inline void attend_tiles(const float *query, const float *keys, const
     }
 }
 
-// The same with keys and values in bf16, on tensor cores (FlashAttention-2: Dao, 2023): queries, keys, values
-// and weights of positions are bf16, scores, their softmax and all sums f32.
+// The same with keys and values in bf16, on tensor cores (FlashAttention-2: Dao, 2023): queries, keys, values,
+// weights of positions and the result are bf16, scores, their softmax and all sums f32.
 // grid (length / 64, H, B), 128 threads: a warp has 16 queries of a head, against 64 positions at a time. Scores
 // stay in the registers that the first product leaves them in, which is where the second takes its left side
 // from. The next positions are copied meanwhile. Blocks with many positions start first; positions behind a
@@ -197,7 +197,7 @@ template <int D> struct QueryTile {
         }
     }
 
-    __device__ void finish(float *to, int row, int length, int head_width, int stride) {
+    __device__ void finish(bf16 *to, int row, int length, int head_width, int stride) {
         const int t = threadIdx.x % 4;
 #pragma unroll
         for (int h = 0; h < 2; h++) {
@@ -207,17 +207,16 @@ template <int D> struct QueryTile {
             if (r >= length) continue;
 #pragma unroll
             for (int j = 0; j < D / 8; j++)
-                if (8 * j < head_width) {
-                    to[(long long)r * stride + 8 * j + 2 * t] = sum[j][2 * h] / all;
-                    to[(long long)r * stride + 8 * j + 2 * t + 1] = sum[j][2 * h + 1] / all;
-                }
+                if (8 * j < head_width)
+                    store_pair(to + (long long)r * stride + 8 * j + 2 * t, sum[j][2 * h] / all,
+                               sum[j][2 * h + 1] / all);
         }
     }
 };
 
 template <int D>
 __device__ inline void attend_tiles(const float *query, const bf16 *keys, const bf16 *values,
-                                    const int *position, float *attended, int length, int heads,
+                                    const int *position, bf16 *attended, int length, int heads,
                                     int head_width, int context) {
     SHARED_MEMORY(shared);
     constexpr int PART = TENSOR_POSITIONS * (D + 8);

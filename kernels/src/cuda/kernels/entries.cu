@@ -54,25 +54,47 @@
                            float *partial, float *stats, int heads, int head_width, int context) {            \
         attend(query, keys, values, position, partial, stats, heads, head_width, context);                    \
     }                                                                                                         \
-    KERNEL(256) matmul_qkv_##W(const float *x, const W##_t *weights, const float *bias, const int *position,  \
-                               float *query, W##_t *keys, W##_t *values, int rows, int length, int width,     \
-                               int heads, int context, float scale) {                                         \
-        matmul_qkv(x, weights, bias, position, query, keys, values, rows, length, width, heads, context,      \
-                   scale);                                                                                    \
+    KERNEL(128) layer_norm_##W(const float *residual, const float *gain, const float *bias, W##_t *normed,    \
+                               int width, float epsilon) {                                                    \
+        layer_norm_row(residual, gain, bias, normed, width, epsilon);                                         \
     }                                                                                                         \
-    KERNEL(256) matmul_gelu_##W(const float *x, const W##_t *weights, const float *bias, float *y, int rows,  \
-                                int inputs, int outputs) {                                                    \
-        matmul_gelu(x, weights, bias, y, rows, inputs, outputs);                                              \
-    }                                                                                                         \
-    KERNEL(256) matmul_residual_##W(const float *x, const W##_t *weights, const float *bias, float *y,        \
-                                    int rows, int inputs, int outputs) {                                      \
-        matmul_residual(x, weights, bias, y, rows, inputs, outputs);                                          \
+    KERNEL(128) split_qkv_##W(const float *joined, const float *bias, const int *position, float *query,      \
+                              W##_t *keys, W##_t *values, int length, int width, int heads, int context,      \
+                              float scale) {                                                                  \
+        const MatmulEndQkv<W##_t> end = {bias,   position, query, keys,    values,                            \
+                                         length, width,    heads, context, scale};                            \
+        split_qkv(joined, width, end);                                                                        \
     }
 
 typedef float f32_t;
 typedef bf16 bf16_t;
 BOTH_WEIGHTS(f32)
 BOTH_WEIGHTS(bf16)
+
+// `product` is the matmul of the tile.
+#define MATMULS(suffix, T, product)                                                                           \
+    KERNEL(256) matmul_qkv_##suffix(const T *x, const T *weights, const float *bias, int rows,                \
+                                    const int *position, float *query, T *keys, T *values, int length,        \
+                                    int width, int heads, int context, float scale) {                         \
+        const MatmulEndQkv<T> end = {bias,   position, query, keys,    values,                                \
+                                     length, width,    heads, context, scale};                                \
+        product(x, weights, rows, width, 3 * width, end);                                                     \
+    }                                                                                                         \
+    KERNEL(256) matmul_gelu_##suffix(const T *x, const T *weights, const float *bias, T *y, int rows,         \
+                                     int inputs, int outputs) {                                               \
+        const MatmulEndGelu<T> end = {bias, y, outputs};                                                      \
+        product(x, weights, rows, inputs, outputs, end);                                                      \
+    }                                                                                                         \
+    KERNEL(256) matmul_residual_##suffix(const T *x, const T *weights, const float *bias, float *y, int rows, \
+                                         int inputs, int outputs) {                                           \
+        const MatmulEndAdd end = {bias, y, outputs};                                                          \
+        product(x, weights, rows, inputs, outputs, end);                                                      \
+    }
+#define MATMUL_TILE(M, N) MATMULS(bf16_t##M##x##N, bf16, (matmul<M, N>))
+MATMULS(f32, float, matmul)
+MATMUL_TILE(64, 64)
+MATMUL_TILE(128, 64)
+MATMUL_TILE(128, 128)
 
 KERNEL(128) attend_tiles_f32(const float *query, const float *keys, const float *values, const int *position,
                              float *attended, int length, int heads, int head_width, int context) {
@@ -81,7 +103,7 @@ KERNEL(128) attend_tiles_f32(const float *query, const float *keys, const float 
 
 #define HEAD_WIDTH(D)                                                                                         \
     KERNEL(128) attend_tiles_bf16_t64x##D(const float *query, const bf16 *keys, const bf16 *values,           \
-                                          const int *position, float *attended, int length, int heads,        \
+                                          const int *position, bf16 *attended, int length, int heads,         \
                                           int head_width, int context) {                                      \
         attend_tiles<D>(query, keys, values, position, attended, length, heads, head_width, context);         \
     }
@@ -90,9 +112,16 @@ HEAD_WIDTH(32)
 HEAD_WIDTH(64)
 HEAD_WIDTH(128)
 
-KERNEL(128) layer_norm(const float *residual, const float *gain, const float *bias, float *normed, int width,
-                        float epsilon) {
-    layer_norm_row(residual, gain, bias, normed, width, epsilon);
+KERNEL(256) stream(const uint4 *table, int table_words, const uint4 *qkv, int qkv_words, const uint4 *project,
+                   int project_words, const uint4 *expand, int expand_words, const uint4 *contract,
+                   int contract_words, const uint4 *keys, int keys_words, const uint4 *values,
+                   int values_words, unsigned *seen) {
+    wait_for_predecessor();
+    let_successor_start();
+    leave_seen(seen, read_stretch(table, table_words) ^ read_stretch(qkv, qkv_words) ^
+                         read_stretch(project, project_words) ^ read_stretch(expand, expand_words) ^
+                         read_stretch(contract, contract_words) ^ read_stretch(keys, keys_words) ^
+                         read_stretch(values, values_words));
 }
 
 KERNEL(256) sample(const float *logits, const unsigned long long *seed, int *drawn, int *token, int *position,

@@ -242,11 +242,20 @@ __device__ inline void skinny_gelu(const bf16 *x, const bf16 *weights, const flo
     skinny_product<T>(x, weights, rows, inputs, outputs, nullptr, nullptr, end);
 }
 
+struct EndAdd {
+    const float *bias;
+    float *y;
+    int outputs;
+    __device__ void operator()(int row, int output, float sum) const {
+        y[(long long)row * outputs + output] += sum + bias[output];
+    }
+};
+
 // Reads C C or C F weights.
 template <int T>
 __device__ inline void skinny_residual(const bf16 *x, const bf16 *weights, const float *bias, float *y,
                                        float *shares, unsigned *arrived, int rows, int inputs, int outputs) {
-    MatmulEndAdd end = {bias, y, outputs};
+    EndAdd end = {bias, y, outputs};
     skinny_product<T>(x, weights, rows, inputs, outputs, shares, arrived, end);
 }
 

@@ -17,6 +17,14 @@ __device__ inline unsigned pack(float low, float high) {
 #endif
 }
 
+// Two numbers side by side, on the boundary of both.
+__device__ inline void store_pair(float *to, float first, float second) {
+    *(float2 *)to = make_float2(first, second);
+}
+__device__ inline void store_pair(bf16 *to, float first, float second) {
+    *(unsigned *)to = pack(first, second);
+}
+
 // C += A B for A [16][16], B [16][8], C [16][8]. A lane has of A the words (row g, column 2 t), (g + 8, 2 t),
 // (g, 2 t + 8), (g + 8, 2 t + 8), of B the pairs of rows 2 t and 2 t + 8 in column g, and of C (g, 2 t),
 // (g, 2 t + 1), (g + 8, 2 t), (g + 8, 2 t + 1).

@@ -1,9 +1,8 @@
 //! The plans themselves: which kernels a step and a prompt are, with which grids and arguments.
 
 use super::{
-    Argument, Buffer, Dims, GEMV_THREADS, Kernel, Launch, Operation, POSITIONS, Plan, PlanError, QUERIES,
-    ROW_THREADS, SAMPLE_THREADS, SPLITS_MAX, Shape, TENSOR_DEPTH, TENSOR_POSITIONS, TILE, TILE_DEPTH, Tile,
-    Weights,
+    Argument, Buffer, Dims, GEMV_THREADS, Kernel, Launch, Operation, Plan, PlanError, ROW_THREADS,
+    SAMPLE_THREADS, SPLITS_MAX, Shape,
 };
 
 /// How a plan ends: which token comes next.
@@ -57,7 +56,8 @@ pub fn decode(shape: &Shape, batch: usize, choice: Choice) -> Result<Plan, PlanE
 
 /// A prompt of `length` tokens each for `sequences` sequences from `first` on, appended at their
 /// [`Buffer::Position`]: reads [`Buffer::Prompt`], sequence by sequence, fills the cache, and leaves
-/// the last logits in [`Buffer::Logits`] and the next token and position. 7 launches a layer and 2 more, 3 for
+/// the last logits in [`Buffer::Logits`] and the next token and position. 7 launches a layer (8 with
+/// [`Products::CublasLt`]) and 2 more, 3 for
 /// more than [`FEW_ROWS`](super::FEW_ROWS) sequences with weights in bf16.
 ///
 /// # Errors
@@ -93,7 +93,7 @@ pub(super) struct Builder<'a> {
     pub(super) first: usize,
     pub(super) sequences: usize,
     pub(super) length: usize,
-    steps: Vec<Launch>,
+    pub(super) steps: Vec<Launch>,
 }
 
 pub(super) fn at(id: Buffer, offset: usize) -> Argument {
@@ -111,7 +111,7 @@ fn blocks(value: usize) -> u32 {
 }
 
 impl Builder<'_> {
-    fn rows(&self) -> usize {
+    pub(super) fn rows(&self) -> usize {
         self.sequences * self.length
     }
 
@@ -127,7 +127,7 @@ impl Builder<'_> {
         self.push_kernel(kernel, grid, threads, shared_floats, arguments);
     }
 
-    fn push_kernel(
+    pub(super) fn push_kernel(
         &mut self,
         kernel: Kernel,
         grid: [usize; 3],
@@ -369,93 +369,6 @@ impl Builder<'_> {
         ];
         let shared = 2 * SAMPLE_THREADS as usize;
         self.push(Operation::Sample, [self.sequences, 1, 1], SAMPLE_THREADS, shared, arguments);
-    }
-
-    /// A layer of a prompt: 7 launches.
-    fn prompt_layer(&mut self, layer: usize) {
-        let Dims { width, inner, heads, context, .. } = self.shape.dims;
-        self.norm([Buffer::Norm1Gain, Buffer::Norm1Bias], layer);
-        let arguments = vec![
-            at(Buffer::Normed, 0),
-            at(Buffer::QkvWeight, layer * 3 * width * width),
-            at(Buffer::QkvBias, layer * 3 * width),
-            at(Buffer::Position, self.first),
-            at(Buffer::Query, 0),
-            at(Buffer::Keys, self.cached(layer)),
-            at(Buffer::Values, self.cached(layer)),
-            int(self.rows()),
-            int(self.length),
-            int(width),
-            int(heads),
-            int(context),
-            Argument::Float(self.shape.dims.score_scale(layer)),
-        ];
-        self.matmul(Operation::MatmulQkv, 3 * width, arguments);
-        self.attend_tiles(layer);
-        let product = |x, weight, bias, y, k: usize, n: usize, rows| {
-            let weight = at(weight, layer * n * k);
-            vec![at(x, 0), weight, at(bias, layer * n), at(y, 0), int(rows), int(k), int(n)]
-        };
-        let (weight, bias) = (Buffer::ProjectWeight, Buffer::ProjectBias);
-        let arguments = product(Buffer::Attended, weight, bias, Buffer::Residual, width, width, self.rows());
-        self.matmul(Operation::MatmulResidual, width, arguments);
-        self.norm([Buffer::Norm2Gain, Buffer::Norm2Bias], layer);
-        let (weight, bias) = (Buffer::ExpandWeight, Buffer::ExpandBias);
-        let arguments = product(Buffer::Normed, weight, bias, Buffer::Hidden, width, inner, self.rows());
-        self.matmul(Operation::MatmulGelu, inner, arguments);
-        let (weight, bias) = (Buffer::ContractWeight, Buffer::ContractBias);
-        let arguments = product(Buffer::Hidden, weight, bias, Buffer::Residual, inner, width, self.rows());
-        self.matmul(Operation::MatmulResidual, width, arguments);
-    }
-
-    /// grid (rows); shared: a sum a warp.
-    fn norm(&mut self, [gain, bias]: [Buffer; 2], layer: usize) {
-        let Dims { width, epsilon, .. } = self.shape.dims;
-        let arguments = vec![
-            at(Buffer::Residual, 0),
-            at(gain, layer * width),
-            at(bias, layer * width),
-            at(Buffer::Normed, 0),
-            int(width),
-            Argument::Float(epsilon),
-        ];
-        let warps = ROW_THREADS as usize / 32;
-        self.push(Operation::Norm, [self.rows(), 1, 1], ROW_THREADS, 2 * warps, arguments);
-    }
-
-    /// grid (tiles of outputs, tiles of rows); shared: a tile of either side, padded by 4 words; two bf16
-    /// are a word.
-    fn matmul(&mut self, operation: Operation, outputs: usize, arguments: Vec<Argument>) {
-        let grid = [outputs.div_ceil(TILE), self.rows().div_ceil(TILE), 1];
-        let shared = match self.shape.weights {
-            Weights::F32 => 2 * TILE_DEPTH * (TILE + 4),
-            Weights::Bf16 => 2 * TILE * (TENSOR_DEPTH / 2 + 4),
-        };
-        self.push(operation, grid, GEMV_THREADS, shared, arguments);
-    }
-
-    /// grid (tiles of queries, heads, sequences); shared in f32: queries, weights, keys (padded) and values
-    /// of a tile; in bf16: two tiles of keys and of values, rows padded by 16 bytes.
-    fn attend_tiles(&mut self, layer: usize) {
-        let Dims { heads, context, .. } = self.shape.dims;
-        let d = self.shape.dims.head_width();
-        let mut arguments = self.query_and_cache(layer);
-        arguments.extend([at(Buffer::Attended, 0), int(self.length), int(heads), int(d), int(context)]);
-        let (operation, weights) = (Operation::AttendTiles, self.shape.weights);
-        let fits = |tile: &&Tile| tile.columns as usize >= d;
-        let (kernel, queries, shared) = match operation.tiles(weights).iter().find(fits) {
-            Some(&tile) => {
-                let row = (tile.columns as usize + 8) / 2;
-                let kernel = Kernel::of_tile(operation, weights, tile);
-                (kernel, tile.rows as usize, 2 * 2 * TENSOR_POSITIONS * row)
-            }
-            None => {
-                let shared = QUERIES * (d + POSITIONS) + POSITIONS * (2 * d + 1);
-                (Kernel::new(operation, weights, 1), QUERIES, shared)
-            }
-        };
-        let grid = [self.length.div_ceil(queries), heads, self.sequences];
-        self.push_kernel(kernel, grid, ROW_THREADS, shared, arguments);
     }
 }
 

@@ -29,6 +29,8 @@ pub enum Operation {
     MatmulGelu,
     /// A product of many rows, added to its result.
     MatmulResidual,
+    /// Queries, keys and values of many rows, which a library's product left side by side, to their places.
+    SplitQkv,
     /// Causal attention of many queries.
     AttendTiles,
     /// Layer norm of the last row of each sequence, rounded and packed for tensor cores.
@@ -45,11 +47,19 @@ pub enum Operation {
     SkinnyResidual,
     /// The logits of up to 64 packed rows, the best of each, the next token and position.
     SkinnyHead,
+    /// Reads what a step must read, and nothing else.
+    Stream,
+    /// cuBLASLt: a product of many rows, in f32.
+    LibraryProduct,
+    /// cuBLASLt: a product of many rows, bias, GELU.
+    LibraryGelu,
+    /// cuBLASLt: a product of many rows, bias, added to its result.
+    LibraryResidual,
 }
 
 impl Operation {
-    /// All.
-    pub const ALL: [Operation; 20] = [
+    /// All that are kernels of this crate.
+    pub const ALL: [Operation; 22] = [
         Operation::Embed,
         Operation::NormQkv,
         Operation::Attend,
@@ -62,6 +72,7 @@ impl Operation {
         Operation::MatmulQkv,
         Operation::MatmulGelu,
         Operation::MatmulResidual,
+        Operation::SplitQkv,
         Operation::AttendTiles,
         Operation::PackNorm,
         Operation::AttendPacked,
@@ -70,7 +81,14 @@ impl Operation {
         Operation::SkinnyGelu,
         Operation::SkinnyResidual,
         Operation::SkinnyHead,
+        Operation::Stream,
     ];
+
+    /// Whether cuBLASLt does it, and no kernel of this crate.
+    pub fn is_library(self) -> bool {
+        use Operation::{LibraryGelu, LibraryProduct, LibraryResidual};
+        matches!(self, LibraryProduct | LibraryGelu | LibraryResidual)
+    }
 
     /// The symbol's stem.
     pub fn name(self) -> &'static str {
@@ -87,6 +105,7 @@ impl Operation {
             Operation::MatmulQkv => "matmul_qkv",
             Operation::MatmulGelu => "matmul_gelu",
             Operation::MatmulResidual => "matmul_residual",
+            Operation::SplitQkv => "split_qkv",
             Operation::AttendTiles => "attend_tiles",
             Operation::PackNorm => "pack_norm",
             Operation::AttendPacked => "attend_packed",
@@ -95,13 +114,17 @@ impl Operation {
             Operation::SkinnyGelu => "skinny_gelu",
             Operation::SkinnyResidual => "skinny_residual",
             Operation::SkinnyHead => "skinny_head",
+            Operation::Stream => "stream",
+            Operation::LibraryProduct => "library_product",
+            Operation::LibraryGelu => "library_gelu",
+            Operation::LibraryResidual => "library_residual",
         }
     }
 
     /// The weights, keys and values that it is compiled for; none where it reads none, and so exists once.
     pub fn weights(self) -> &'static [Weights] {
         match self {
-            Operation::Sample | Operation::Norm | Operation::PackNorm | Operation::PackParts => &[],
+            Operation::Sample | Operation::PackNorm | Operation::PackParts | Operation::Stream => &[],
             Operation::AttendPacked
             | Operation::SkinnyQkv
             | Operation::SkinnyGelu
@@ -131,6 +154,9 @@ impl Operation {
     pub fn tiles(self, weights: Weights) -> &'static [Tile] {
         match (self, weights) {
             (Operation::AttendTiles, Weights::Bf16) => &Tile::OF_QUERIES,
+            (Operation::MatmulQkv | Operation::MatmulGelu | Operation::MatmulResidual, Weights::Bf16) => {
+                &Tile::OF_PRODUCTS
+            }
             _ => &[],
         }
     }
@@ -149,6 +175,14 @@ impl Tile {
     /// Of attention on tensor cores, by the width of a head.
     const OF_QUERIES: [Tile; 4] =
         [Tile::new(64, 16), Tile::new(64, 32), Tile::new(64, 64), Tile::new(64, 128)];
+
+    /// Of products on tensor cores, from the smallest on.
+    pub const OF_PRODUCTS: [Tile; 3] = [Tile::new(64, 64), Tile::new(128, 64), Tile::new(128, 128)];
+
+    /// Inputs that a product takes at a time.
+    pub(super) fn depth(self) -> usize {
+        if self == Tile::new(64, 64) { 64 } else { 32 }
+    }
 
     const fn new(rows: u32, columns: u32) -> Tile {
         Tile { rows, columns }
@@ -184,7 +218,7 @@ impl Kernel {
         Kernel { tile: Some(tile), ..Kernel::new(operation, weights, 1) }
     }
 
-    /// Every kernel there is, in the order of operations.
+    /// Every kernel of this crate, in the order of operations.
     pub fn all() -> Vec<Kernel> {
         let mut all = Vec::new();
         for operation in Operation::ALL {

@@ -9,14 +9,21 @@
 //! Invariant: every plan of one [`Shape`] lists the same buffers, at the index of their [`Buffer`], so a
 //! prompt's plan and a step's work on one allocation.
 
+mod buffer;
 mod build;
 mod kernel;
+mod prompt;
 mod skinny;
+mod stream;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 
+pub use buffer::{Buffer, BufferSpec, Number};
 pub use build::{Choice, decode, prefill};
 pub use kernel::{Kernel, Operation, Tile};
+pub use stream::stream;
 
 /// Threads of a block of the products of one or few rows: 8 warps.
 pub const GEMV_THREADS: u32 = 256;
@@ -28,12 +35,12 @@ pub const SAMPLE_THREADS: u32 = 256;
 pub const FEW_ROWS: usize = 8;
 /// Outputs that a warp makes at once on tensor cores, for more rows than those.
 pub const SKINNY_OUTPUTS: usize = 16;
-/// Rows and columns of a tile of a matrix product.
+/// Rows and columns of a tile of a matrix product in f32; in bf16 there is a choice, [`Tile::OF_PRODUCTS`].
 pub const TILE: usize = 64;
 /// Inputs that such a tile takes at a time in f32.
 pub const TILE_DEPTH: usize = 16;
-/// Inputs that it takes at a time in bf16, on tensor cores.
-pub const TENSOR_DEPTH: usize = 32;
+/// Stages of inputs that a tile in bf16 has room for: one is multiplied, the others are on their way.
+pub const TENSOR_STAGES: usize = 4;
 /// Queries of a block of `attend_tiles` in f32.
 pub const QUERIES: usize = 16;
 /// Positions it takes at a time.
@@ -97,7 +104,8 @@ impl Dims {
     }
 }
 
-/// The numbers that weights, keys and values are kept in. Everything computed is f32.
+/// The numbers that weights, keys and values are kept in. What a prompt
+/// multiplies is kept in them too; all other that is computed is f32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Weights {
     /// 4 bytes.
@@ -135,6 +143,16 @@ impl Weights {
     }
 }
 
+/// Who makes the products of a prompt.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Products {
+    /// Kernels of this crate, in tiles.
+    #[default]
+    Tiles,
+    /// NVIDIA's cuBLASLt, with bias, GELU and residual as its epilogues.
+    CublasLt,
+}
+
 /// For what a set of plans is made: it decides the sizes of all buffers.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Shape {
@@ -150,6 +168,8 @@ pub struct Shape {
     pub splits: u32,
     /// Multiprocessors that should have work at once.
     pub processors: u32,
+    /// Of a prompt; [`Shape::new`] leaves them to the tiles.
+    pub products: Products,
 }
 
 impl Shape {
@@ -167,7 +187,8 @@ impl Shape {
     ) -> Result<Shape, PlanError> {
         let blocks = u32::try_from(dims.heads * batch).unwrap_or(u32::MAX).max(1);
         let splits = (processors / blocks).clamp(1, SPLITS_MAX);
-        let shape = Shape { dims, weights, batch, rows: rows.max(batch), splits, processors };
+        let (rows, products) = (rows.max(batch), Products::default());
+        let shape = Shape { dims, weights, batch, rows, splits, processors, products };
         shape.check()?;
         Ok(shape)
     }
@@ -211,60 +232,6 @@ impl Shape {
         }
         Ok(())
     }
-
-    /// All buffers, at the index of their [`Buffer`].
-    pub fn buffers(&self) -> Vec<BufferSpec> {
-        Buffer::ALL.into_iter().map(|buffer| self.buffer(buffer)).collect()
-    }
-
-    fn buffer(&self, buffer: Buffer) -> BufferSpec {
-        let Dims { layers, heads, width, inner, vocabulary, context, tied, .. } = self.dims;
-        let (batch, rows, splits) = (self.batch, self.rows, self.splits as usize);
-        let skinny = self.skinny_buffers();
-        let weights = self.weights.number();
-        let (name, elements, number) = match buffer {
-            Buffer::TokenTable => ("token_table", vocabulary * width, weights),
-            Buffer::PositionTable => ("position_table", context * width, Number::F32),
-            Buffer::Norm1Gain => ("norm1_gain", layers * width, Number::F32),
-            Buffer::Norm1Bias => ("norm1_bias", layers * width, Number::F32),
-            Buffer::QkvWeight => ("qkv_weight", layers * 3 * width * width, weights),
-            Buffer::QkvBias => ("qkv_bias", layers * 3 * width, Number::F32),
-            Buffer::ProjectWeight => ("project_weight", layers * width * width, weights),
-            Buffer::ProjectBias => ("project_bias", layers * width, Number::F32),
-            Buffer::Norm2Gain => ("norm2_gain", layers * width, Number::F32),
-            Buffer::Norm2Bias => ("norm2_bias", layers * width, Number::F32),
-            Buffer::ExpandWeight => ("expand_weight", layers * inner * width, weights),
-            Buffer::ExpandBias => ("expand_bias", layers * inner, Number::F32),
-            Buffer::ContractWeight => ("contract_weight", layers * width * inner, weights),
-            Buffer::ContractBias => ("contract_bias", layers * width, Number::F32),
-            Buffer::NormGain => ("norm_gain", width, Number::F32),
-            Buffer::NormBias => ("norm_bias", width, Number::F32),
-            Buffer::HeadWeight => ("head_weight", if tied { 0 } else { vocabulary * width }, weights),
-            Buffer::Keys => ("keys", layers * batch * context * width, weights),
-            Buffer::Values => ("values", layers * batch * context * width, weights),
-            Buffer::Prompt => ("prompt", rows, Number::I32),
-            Buffer::Token => ("token", batch, Number::I32),
-            Buffer::Position => ("position", batch, Number::I32),
-            Buffer::Output => ("output", batch * context, Number::I32),
-            Buffer::Seed => ("seed", 1, Number::U64),
-            Buffer::Drawn => ("drawn", batch, Number::I32),
-            Buffer::Best => ("best", batch, Number::U64),
-            Buffer::Finished => ("finished", 1, Number::U32),
-            Buffer::Logits => ("logits", batch * vocabulary, Number::F32),
-            Buffer::Residual => ("residual", rows * width, Number::F32),
-            Buffer::Normed => ("normed", rows * width, Number::F32),
-            Buffer::Query => ("query", rows * width, Number::F32),
-            Buffer::Partial => ("partial", batch * splits * width, Number::F32),
-            Buffer::Stats => ("stats", batch * splits * heads * 2, Number::F32),
-            Buffer::Attended => ("attended", rows * width, Number::F32),
-            Buffer::Hidden => ("hidden", rows * inner, Number::F32),
-            Buffer::Packed => ("packed", skinny.packed, Number::Bf16),
-            Buffer::PackedHidden => ("packed_hidden", skinny.packed_hidden, Number::Bf16),
-            Buffer::Shares => ("shares", skinny.shares, Number::F32),
-            Buffer::Arrived => ("arrived", skinny.arrived, Number::U32),
-        };
-        BufferSpec { buffer, name, elements, number }
-    }
 }
 
 /// What the kernels cannot do, with the number that shows it.
@@ -283,191 +250,6 @@ impl fmt::Display for PlanError {
 }
 
 impl std::error::Error for PlanError {}
-
-/// Every array that kernels read or write. Weights are row-major `[out][in]`, all layers one behind
-/// another. W is the number of [`Shape::weights`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[allow(missing_docs, reason = "the shape beside each says what it is")]
-pub enum Buffer {
-    /// `[V][C]` W
-    TokenTable,
-    /// `[T][C]` f32
-    PositionTable,
-    /// `[L][C]` f32
-    Norm1Gain,
-    /// `[L][C]` f32
-    Norm1Bias,
-    /// `[L][3C][C]` W
-    QkvWeight,
-    /// `[L][3C]` f32
-    QkvBias,
-    /// `[L][C][C]` W
-    ProjectWeight,
-    /// `[L][C]` f32
-    ProjectBias,
-    /// `[L][C]` f32
-    Norm2Gain,
-    /// `[L][C]` f32
-    Norm2Bias,
-    /// `[L][F][C]` W
-    ExpandWeight,
-    /// `[L][F]` f32
-    ExpandBias,
-    /// `[L][C][F]` W
-    ContractWeight,
-    /// `[L][C]` f32
-    ContractBias,
-    /// `[C]` f32
-    NormGain,
-    /// `[C]` f32
-    NormBias,
-    /// `[V][C]` W; of no elements where the head is tied
-    HeadWeight,
-    /// `[L][B][H][T][D]` W: a text's keys
-    Keys,
-    /// `[L][B][H][T][D]` W: its values
-    Values,
-    /// `[rows]` i32: the tokens a prompt's plan reads, sequence by sequence
-    Prompt,
-    /// `[B]` i32: the token each sequence goes on with; every plan writes the next
-    Token,
-    /// `[B]` i32: its position, which is also how many positions the cache holds
-    Position,
-    /// `[B][T]` i32: every token chosen, at its position
-    Output,
-    /// `[1]` u64: the seed of sampling
-    Seed,
-    /// `[B]` i32: tokens drawn so far, the counter of sampling
-    Drawn,
-    /// `[B]` u64: the best logit so far and its id, zero between plans
-    Best,
-    /// `[1]` u32: blocks of the head that are done, zero between plans
-    Finished,
-    /// `[B][V]` f32: the last logits of each sequence
-    Logits,
-    /// `[rows][C]` f32: the residual stream
-    Residual,
-    /// `[rows][C]` f32: its layer norm, in a prompt's plan
-    Normed,
-    /// `[rows][C]` f32: queries, scaled
-    Query,
-    /// `[B][splits][C]` f32: unnormalised sums of values of each part of the positions
-    Partial,
-    /// `[B][splits][H][2]` f32: each part's largest score and sum of weights
-    Stats,
-    /// `[rows][C]` f32: attention's result, in a prompt's plan
-    Attended,
-    /// `[rows][F]` f32: the inner layer
-    Hidden,
-    /// `[B / 8][C / 32][32][8]` bf16, rounded up: a step's rows as `skinny.cu` packs them. This one and the
-    /// next three have elements only where a step of the whole batch is for tensor cores.
-    Packed,
-    /// `[B / 8][F / 32][32][8]` bf16, rounded up: the inner layer, packed
-    PackedHidden,
-    /// `[groups][C / 16][Z][16 R]` f32: sums of blocks that share the inputs of a product
-    Shares,
-    /// `[groups][C / 16]` u32: how many of those are done, zero between launches
-    Arrived,
-}
-
-impl Buffer {
-    /// All, in the order of their indices.
-    pub const ALL: [Buffer; 39] = [
-        Buffer::TokenTable,
-        Buffer::PositionTable,
-        Buffer::Norm1Gain,
-        Buffer::Norm1Bias,
-        Buffer::QkvWeight,
-        Buffer::QkvBias,
-        Buffer::ProjectWeight,
-        Buffer::ProjectBias,
-        Buffer::Norm2Gain,
-        Buffer::Norm2Bias,
-        Buffer::ExpandWeight,
-        Buffer::ExpandBias,
-        Buffer::ContractWeight,
-        Buffer::ContractBias,
-        Buffer::NormGain,
-        Buffer::NormBias,
-        Buffer::HeadWeight,
-        Buffer::Keys,
-        Buffer::Values,
-        Buffer::Prompt,
-        Buffer::Token,
-        Buffer::Position,
-        Buffer::Output,
-        Buffer::Seed,
-        Buffer::Drawn,
-        Buffer::Best,
-        Buffer::Finished,
-        Buffer::Logits,
-        Buffer::Residual,
-        Buffer::Normed,
-        Buffer::Query,
-        Buffer::Partial,
-        Buffer::Stats,
-        Buffer::Attended,
-        Buffer::Hidden,
-        Buffer::Packed,
-        Buffer::PackedHidden,
-        Buffer::Shares,
-        Buffer::Arrived,
-    ];
-
-    /// Whether kernels may read it before anything was written to it: then it counts as zeros. All others
-    /// are weights, or are written first.
-    pub fn starts_as_zeros(self) -> bool {
-        use Buffer::{Arrived, Best, Drawn, Finished, Output, Position, Prompt, Seed, Token};
-        matches!(self, Prompt | Token | Position | Output | Seed | Drawn | Best | Finished | Arrived)
-    }
-
-    /// Where it stands in [`Plan::buffers`].
-    pub fn index(self) -> usize {
-        self as usize
-    }
-}
-
-/// The element of a buffer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[allow(missing_docs, reason = "the names are the types")]
-pub enum Number {
-    F32,
-    Bf16,
-    I32,
-    U32,
-    U64,
-}
-
-impl Number {
-    /// Bytes of one.
-    pub fn bytes(self) -> usize {
-        match self {
-            Number::Bf16 => 2,
-            Number::F32 | Number::I32 | Number::U32 => 4,
-            Number::U64 => 8,
-        }
-    }
-}
-
-/// One buffer to allocate, 16-byte aligned.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BufferSpec {
-    /// Which.
-    pub buffer: Buffer,
-    /// For messages.
-    pub name: &'static str,
-    /// How many.
-    pub elements: usize,
-    /// Of what.
-    pub number: Number,
-}
-
-impl BufferSpec {
-    /// Bytes to allocate.
-    pub fn bytes(&self) -> usize {
-        self.elements * self.number.bytes()
-    }
-}
 
 /// One argument of a kernel, in the order of its signature.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -507,146 +289,4 @@ pub struct Plan {
     pub buffers: Vec<BufferSpec>,
     /// The launches.
     pub steps: Vec<Launch>,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn shapes() -> Vec<Shape> {
-        let mut shapes = Vec::new();
-        for dims in [Dims::gpt2(12, 12, 768, 50257, 1024), Dims::gpt2(2, 2, 64, 257, 160)] {
-            for dims in [dims, Dims { tied: false, inner: 40, ..dims }] {
-                for batch in [1, 2, 3, 8, 9, 64] {
-                    shapes.push(Shape::new(dims, Weights::Bf16, batch, 256, 132).unwrap());
-                    shapes.push(Shape::new(dims, Weights::F32, batch, 256, 1).unwrap());
-                }
-            }
-        }
-        shapes
-    }
-
-    fn plans(shape: &Shape) -> Vec<Plan> {
-        let drawn = Choice::Sampled { temperature: 1.0, top_k: 5, top_p: 0.5 };
-        let last = shape.batch - 1;
-        vec![
-            decode(shape, shape.batch, Choice::Greedy).unwrap(),
-            decode(shape, 1, drawn).unwrap(),
-            prefill(shape, last, 1, 100, Choice::Greedy).unwrap(),
-            prefill(shape, 0, shape.batch, (256 / shape.batch).min(shape.dims.context), drawn).unwrap(),
-        ]
-    }
-
-    #[test]
-    fn buffers_stand_at_their_index_and_plans_of_a_shape_share_them() {
-        for shape in shapes() {
-            for plan in plans(&shape) {
-                assert_eq!(plan.buffers, shape.buffers());
-                for (index, spec) in plan.buffers.iter().enumerate() {
-                    assert_eq!((spec.buffer, spec.buffer.index()), (Buffer::ALL[index], index));
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn every_launch_is_one_a_device_takes() {
-        for shape in shapes() {
-            for step in plans(&shape).iter().flat_map(|plan| &plan.steps) {
-                let name = step.kernel.name();
-                assert!(step.grid.iter().all(|&n| n > 0), "{name}");
-                assert!(step.grid[1].max(step.grid[2]) <= 65535, "{name}");
-                assert!(step.block[0] % 32 == 0 && step.block[1..] == [1, 1], "{name}");
-                assert!(step.shared_bytes <= 99 << 10, "{name}");
-                assert!(Kernel::all().contains(&step.kernel), "{name}");
-                for argument in &step.arguments {
-                    let Argument::Buffer { id, offset } = argument else { continue };
-                    let spec = &shape.buffers()[id.index()];
-                    assert!(*offset < spec.elements, "{name}: {} at {offset}", spec.name);
-                    // 16-byte loads begin where an argument points.
-                    let small = matches!(spec.number, Number::I32 | Number::U32 | Number::U64);
-                    let logits = matches!(id, Buffer::Logits);
-                    assert!(
-                        small || logits || offset * spec.number.bytes() % 16 == 0,
-                        "{name}: {}",
-                        spec.name
-                    );
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn a_step_is_five_launches_a_layer_and_two() {
-        let shape = Shape::new(Dims::gpt2(12, 12, 768, 50257, 1024), Weights::Bf16, 1, 1, 132).unwrap();
-        let plan = decode(&shape, 1, Choice::Greedy).unwrap();
-        assert_eq!(plan.steps.len(), 62);
-        // Every multiprocessor of an H200 has a block of attention.
-        assert_eq!(plan.steps[2].grid, [11, 12, 1]);
-        let drawn = Choice::Sampled { temperature: 1.0, top_k: 0, top_p: 1.0 };
-        assert_eq!(decode(&shape, 1, drawn).unwrap().steps.len(), 63);
-        assert_eq!(prefill(&shape, 0, 1, 1, Choice::Greedy).unwrap().steps.len(), 86);
-    }
-
-    #[test]
-    fn more_than_8_rows_in_bf16_read_each_weight_once_for_64() {
-        let dims = Dims::gpt2(12, 12, 768, 50257, 1024);
-        let plan = |weights, batch| {
-            let shape = Shape::new(dims, weights, batch, batch, 132).unwrap();
-            decode(&shape, batch, Choice::Greedy).unwrap()
-        };
-        for (batch, rows, groups) in [(9, 16, 1), (16, 16, 1), (17, 32, 1), (33, 64, 1), (65, 64, 2)] {
-            let plan = plan(Weights::Bf16, batch);
-            assert_eq!(plan.steps.len(), 87);
-            let products = plan.steps.iter().filter(|step| step.kernel.rows.is_some());
-            let products: Vec<_> = products.collect();
-            assert_eq!(products.len(), 4 * 12 + 1);
-            for step in products {
-                assert_eq!((step.kernel.rows, step.grid[1]), (Some(rows), groups));
-            }
-        }
-        // Blocks share the inputs of a product where there are many for few outputs.
-        let steps = plan(Weights::Bf16, 64).steps;
-        assert_eq!([2, 4, 7].map(|step| steps[step].grid), [[144, 1, 1], [48, 1, 1], [48, 1, 4]]);
-        assert_eq!(plan(Weights::F32, 64).steps.len(), 62);
-        assert_eq!(plan(Weights::Bf16, 8).steps.len(), 62);
-    }
-
-    #[test]
-    fn kernels_have_names_of_their_own() {
-        let mut names: Vec<String> = Kernel::all().into_iter().map(Kernel::name).collect();
-        assert_eq!(names.len(), 72);
-        assert!(names.iter().any(|name| name == "norm_qkv_bf16_r4") && names.contains(&"sample".into()));
-        names.sort();
-        names.dedup();
-        assert_eq!(names.len(), 72);
-        assert_eq!(Kernel::new(Operation::Project, Weights::F32, 3).rows, Some(4));
-        assert_eq!(Kernel::new(Operation::Project, Weights::F32, 64).rows, Some(8));
-        assert_eq!(Kernel::new(Operation::SkinnyHead, Weights::Bf16, 70).name(), "skinny_head_bf16_r64");
-        assert_eq!(Kernel::new(Operation::Attend, Weights::F32, 64).rows, None);
-    }
-
-    #[test]
-    fn what_the_kernels_cannot_do_is_refused_with_the_number_at_fault() {
-        let good = Dims::gpt2(2, 2, 64, 257, 160);
-        let refused = |dims: Dims, batch, word: &str| {
-            let said = Shape::new(dims, Weights::F32, batch, 1, 132).unwrap_err().to_string();
-            assert!(said.starts_with("no CUDA plan: ") && said.contains(word), "{said}");
-        };
-        refused(Dims { heads: 32, ..good }, 1, "it is 2");
-        refused(Dims { heads: 3, ..good }, 1, "must divide the width; heads 3");
-        refused(Dims { inner: 70, ..good }, 1, "multiple of 8; it is 70");
-        refused(Dims { layers: 0, ..good }, 1, "at least a layer");
-        refused(Dims { vocabulary: 1 << 25, ..good }, 1, "2^24");
-        refused(good, 0, "got 0");
-        refused(good, 1025, "got 1025");
-        let shape = Shape::new(good, Weights::F32, 2, 40, 132).unwrap();
-        assert!(Shape { splits: 33, ..shape }.check().is_err());
-        assert!(Shape { processors: 0, ..shape }.check().is_err());
-        assert!(decode(&shape, 3, Choice::Greedy).is_err());
-        assert!(decode(&shape, 0, Choice::Greedy).is_err());
-        for (first, sequences, length) in [(1, 2, 1), (0, 0, 1), (0, 1, 0), (0, 1, 161), (0, 2, 21)] {
-            assert!(prefill(&shape, first, sequences, length, Choice::Greedy).is_err());
-        }
-    }
 }

@@ -18,6 +18,8 @@ mod kernels;
 mod model;
 mod progress;
 mod scaling;
+#[cfg(feature = "cuda")]
+mod shares;
 mod train;
 mod vocabulary;
 
@@ -46,6 +48,8 @@ enum Verb {
     Train(train::Train),
     #[cfg(feature = "cuda")]
     Kernels(kernels::Kernels),
+    #[cfg(feature = "cuda")]
+    Shares(shares::Shares),
     #[cfg(feature = "fetch")]
     Fetch(fetch::Fetch),
 }
@@ -62,6 +66,8 @@ fn main() -> ExitCode {
         Verb::Train(verb) => verb.run(),
         #[cfg(feature = "cuda")]
         Verb::Kernels(verb) => verb.run(),
+        #[cfg(feature = "cuda")]
+        Verb::Shares(verb) => verb.run(),
         #[cfg(feature = "fetch")]
         Verb::Fetch(verb) => verb.run(),
     };

@@ -30,6 +30,7 @@ impl<'m, P: Player> Prefill<'m, P> {
 
 impl<P: Player> Job for Prefill<'_, P> {
     fn run(&mut self, laps: &mut Laps) -> Result<()> {
+        self.model.begin_span()?;
         self.ids = self.model.prefill(&slices(&self.prompts))?;
         laps.mark();
         Ok(())
@@ -42,6 +43,11 @@ impl<P: Player> Job for Prefill<'_, P> {
             answer: Answer::Ids(self.ids.clone()),
             logits: Some(self.model.logits()?),
         })
+    }
+
+    fn device_ns(&self) -> Option<u64> {
+        // A device that fails here has failed the run before.
+        self.model.span_ns().ok().flatten()
     }
 }
 
@@ -79,6 +85,7 @@ impl<P: Player> Job for Decode<'_, P> {
     }
 
     fn run(&mut self, laps: &mut Laps) -> Result<()> {
+        self.model.begin_span()?;
         self.model.steps(self.steps, |_, ids| {
             self.ids.extend_from_slice(ids);
             laps.mark();
@@ -92,6 +99,50 @@ impl<P: Player> Job for Decode<'_, P> {
         let mut receipt = Receipt::of_ids(by_sequence.collect());
         receipt.logits = Some(self.model.logits()?);
         Ok(receipt)
+    }
+
+    fn device_ns(&self) -> Option<u64> {
+        // A device that fails here has failed the run before.
+        self.model.span_ns().ok().flatten()
+    }
+}
+
+/// Reads what each step of a decode must read, and computes nothing.
+pub struct Stream<'m, P> {
+    model: &'m mut CudaGpt2<P>,
+    context: usize,
+    steps: usize,
+}
+
+impl<'m, P: Player> Stream<'m, P> {
+    /// Of `batch` sequences behind `context` positions.
+    pub fn new(
+        model: &'m mut CudaGpt2<P>,
+        batch: usize,
+        context: usize,
+        steps: usize,
+    ) -> Result<Stream<'m, P>, Stop> {
+        model.sample(None).map_err(stop)?;
+        model.prepare(batch, context).map_err(stop)?;
+        model.stream(context, 1, |_| ()).map_err(stop)?;
+        Ok(Stream { model, context, steps })
+    }
+}
+
+impl<P: Player> Job for Stream<'_, P> {
+    fn run(&mut self, laps: &mut Laps) -> Result<()> {
+        self.model.begin_span()?;
+        Ok(self.model.stream(self.context, self.steps, |_| laps.mark())?)
+    }
+
+    fn receipt(&self) -> Result<Receipt> {
+        let bytes = self.model.stream_bytes(self.context)? * self.steps;
+        Ok(Receipt { units: bytes as u64, unit: Unit::Bytes, answer: Answer::Nothing, logits: None })
+    }
+
+    fn device_ns(&self) -> Option<u64> {
+        // A device that fails here has failed the run before.
+        self.model.span_ns().ok().flatten()
     }
 }
 
@@ -154,6 +205,7 @@ impl<P: Player> Job for Generate<'_, P> {
     fn run(&mut self, laps: &mut Laps) -> Result<()> {
         let encode = |text: &String| self.tokenizer.encode(text, Special::Allow);
         let prompts = self.prompts.iter().map(encode).collect::<Result<Vec<_>, _>>()?;
+        self.model.begin_span()?;
         let made = self.model.generate(&slices(&prompts), self.tokens, |_, _| laps.mark())?;
         self.ids.clear();
         self.text.clear();
@@ -170,6 +222,11 @@ impl<P: Player> Job for Generate<'_, P> {
             false => Answer::IdsThenBytes(self.ids.clone(), self.text.clone().into_bytes()),
         };
         Ok(Receipt { units: self.ids.len() as u64, unit: Unit::Tokens, answer, logits: None })
+    }
+
+    fn device_ns(&self) -> Option<u64> {
+        // A device that fails here has failed the run before.
+        self.model.span_ns().ok().flatten()
     }
 }
 

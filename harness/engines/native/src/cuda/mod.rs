@@ -10,22 +10,55 @@ mod tests;
 use crate::model::prompts;
 use anyhow::{Context, Result};
 use kernels::cuda::{CubinCache, CudaError, Device, Launching, Libraries, Library, Nvrtc, Search};
-use rust_native::cuda::{CudaGpt2, CudaGpt2Error, Weights};
+use rust_native::cuda::{CudaGpt2, CudaGpt2Error, Products, Weights};
 use rust_native::{Checkpoint, Tokenizer};
 use std::path::{Path, PathBuf};
 use worker::{Engine, Identity, Job, Load, Prepare, Stop, Task};
 
-/// The variants: number format, and how kernels reach the device.
-pub const VARIANTS: [(&str, Weights, Launching); 4] = [
-    ("cuda-f32", Weights::F32, Launching::Eager),
-    ("cuda-bf16", Weights::Bf16, Launching::Eager),
-    ("cuda-bf16-graph", Weights::Bf16, Launching::Graph),
-    ("cuda-bf16-pdl", Weights::Bf16, Launching::Programmatic),
+/// What an engine of this family is called by, and how it works.
+#[derive(Clone, Copy)]
+pub struct Variant {
+    /// On the command line.
+    pub name: &'static str,
+    /// In front of it in reports: `native`, or `limit` for what reads and computes nothing.
+    family: &'static str,
+    /// Of weights, keys and values.
+    pub weights: Weights,
+    /// Who makes the products of a prompt.
+    products: Products,
+    /// How kernels reach the device.
+    launching: Launching,
+}
+
+impl Variant {
+    /// The engine's name.
+    pub fn engine(&self) -> String {
+        format!("{}/{}", self.family, self.name)
+    }
+}
+
+const fn model(name: &'static str, weights: Weights, products: Products, launching: Launching) -> Variant {
+    Variant { name, family: "native", weights, products, launching }
+}
+
+const fn limit(name: &'static str, weights: Weights) -> Variant {
+    Variant { name, family: "limit", weights, products: Products::Tiles, launching: Launching::Graph }
+}
+
+/// All variants.
+pub const VARIANTS: [Variant; 8] = [
+    model("cuda-f32", Weights::F32, Products::CublasLt, Launching::Eager),
+    model("cuda-f32-graph", Weights::F32, Products::CublasLt, Launching::Graph),
+    model("cuda-bf16", Weights::Bf16, Products::Tiles, Launching::Eager),
+    model("cuda-bf16-graph", Weights::Bf16, Products::Tiles, Launching::Graph),
+    model("cuda-bf16-pdl", Weights::Bf16, Products::Tiles, Launching::Programmatic),
+    model("cuda-bf16-cublaslt", Weights::Bf16, Products::CublasLt, Launching::Graph),
+    limit("cuda-stream-f32", Weights::F32),
+    limit("cuda-stream-bf16", Weights::Bf16),
 ];
 
 /// The engine of one process.
 pub struct Cuda {
-    name: &'static str,
     how: How,
     model: Option<(PathBuf, CudaGpt2<Device>)>,
     tokenizer: Option<(PathBuf, Tokenizer)>,
@@ -34,8 +67,7 @@ pub struct Cuda {
 /// Everything a model is loaded with.
 #[derive(Clone)]
 pub struct How {
-    weights: Weights,
-    launching: Launching,
+    variant: Variant,
     search: Search,
     libraries: Libraries,
     cache: CubinCache,
@@ -45,8 +77,11 @@ impl How {
     /// The first GPU with all kernels.
     fn device(&self) -> Result<Device, CudaError> {
         // The driver first: without it nobody needs a compiler.
-        let mut device = Device::open(&self.libraries, 0, self.launching)?;
+        let mut device = Device::open(&self.libraries, 0, self.variant.launching)?;
         device.load_kernels(Nvrtc::new(&self.libraries)?, &self.cache)?;
+        if self.variant.products == Products::CublasLt {
+            device.load_products(&self.libraries)?;
+        }
         Ok(device)
     }
 
@@ -55,7 +90,8 @@ impl How {
         let device = self.device().map_err(stop)?;
         let processors = device.processors().map_err(stop)?;
         let checkpoint = Checkpoint::open(folder).map_err(anyhow::Error::from)?;
-        CudaGpt2::load(&checkpoint, self.weights, processors, device).map_err(stop)
+        let Variant { weights, products, .. } = self.variant;
+        CudaGpt2::load(&checkpoint, weights, products, processors, device).map_err(stop)
     }
 }
 
@@ -71,15 +107,19 @@ pub fn stop(error: impl Into<CudaGpt2Error>) -> Stop {
 impl Cuda {
     /// A variant by name, with the libraries that `variable` (of the environment) leads to:
     /// ASSAY_CUDA_LIB names a folder of CUDA's libraries, CUDA_HOME a toolkit, ASSAY_SITE_PACKAGES the
-    /// Python side, whose wheels bring NVRTC; COMPILED_KERNELS is where compiled kernels are kept.
+    /// Python side, whose wheels bring NVRTC and cuBLASLt; COMPILED_KERNELS is where compiled kernels are kept.
     pub fn parse(variant: &str, variable: impl Fn(&str) -> Option<PathBuf>) -> Option<Cuda> {
-        let &(name, weights, launching) = VARIANTS.iter().find(|(name, ..)| *name == variant)?;
+        let variant = VARIANTS.into_iter().find(|known| known.name == variant)?;
         let [named, home, packages] = ["ASSAY_CUDA_LIB", "CUDA_HOME", "ASSAY_SITE_PACKAGES"].map(&variable);
         let search = Search::usual(named.as_deref(), home.as_deref(), packages);
-        let libraries = Libraries::open(&search, &[Library::Driver, Library::Nvrtc]);
+        let wanted: &[Library] = match variant.products {
+            Products::Tiles => &[Library::Driver, Library::Nvrtc],
+            Products::CublasLt => &Library::ALL,
+        };
+        let libraries = Libraries::open(&search, wanted);
         let cache = variable("COMPILED_KERNELS").map_or_else(CubinCache::none, CubinCache::at);
-        let how = How { weights, launching, search, libraries, cache };
-        Some(Cuda { name, how, model: None, tokenizer: None })
+        let how = How { variant, search, libraries, cache };
+        Some(Cuda { how, model: None, tokenizer: None })
     }
 
     fn model(&mut self, order: &Prepare) -> Result<&mut CudaGpt2<Device>, Stop> {
@@ -113,30 +153,43 @@ impl Engine for Cuda {
             versions.push(("nvrtc".into(), format!("{major}.{minor}")));
         }
         let device = Device::describe(&self.how.libraries, 0);
-        let launching = match self.how.launching {
+        let Variant { weights, products, launching, .. } = self.how.variant;
+        let launching = match launching {
             Launching::Eager => "one call a kernel",
             Launching::Graph => "one graph a step",
             Launching::Programmatic => "one graph a step, kernels begin early",
         };
+        let products = match products {
+            Products::Tiles => "own kernels",
+            Products::CublasLt => "cublaslt",
+        };
         let settings = [
             ("cache", "preallocated".to_string()),
             ("launches", launching.to_string()),
+            ("products of a prompt", products.to_string()),
             ("cuda driver", found(Library::Driver)),
             ("cuda nvrtc", found(Library::Nvrtc)),
             ("cuda device", device.unwrap_or_else(|error| format!("missing: {error}"))),
-            ("cuda cublas", self.how.search.place(Library::Cublas)),
             ("cuda cublaslt", self.how.search.place(Library::CublasLt)),
         ];
         Identity {
-            engine: format!("native/{}", self.name),
+            engine: self.how.variant.engine(),
             language: "rust".into(),
-            precision: self.how.weights.name().into(),
+            precision: weights.name().into(),
             versions: versions.into_iter().collect(),
             settings: settings.map(|(name, value)| (name.to_string(), value)).into(),
         }
     }
 
     fn prepare(&mut self, order: &Prepare) -> Result<Box<dyn Job + '_>, Stop> {
+        if self.how.variant.family == "limit" {
+            let Task::Decode { context, tokens, batch } = order.task else {
+                return Err(Stop::refused("memory limits decode; other tasks have other limits", ""));
+            };
+            let model = self.model(order)?;
+            Stop::beyond(context + tokens, model.config().n_positions)?;
+            return Ok(Box::new(jobs::Stream::new(model, batch, context, tokens)?));
+        }
         match order.task {
             Task::Prefill { tokens, batch } => {
                 let model = self.model(order)?;
