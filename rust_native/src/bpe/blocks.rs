@@ -1,9 +1,9 @@
 //! The pre-tokenizer 64 bytes at a time: class masks in, starts of pieces out.
 //!
 //! A bit stands for a byte; all bytes of a character have its class. With `x'` for "the byte before has x",
-//! a piece begins at a byte whose class differs from the one before, unless a blank stands before it:
-//! `!(L&L' | N&N' | O&O' | S&S') & !blank'`; and at the last character of a whitespace run that something
-//! follows, `S & !S-after`. A contraction is two bits changed. Nothing is carried between chunks: pieces
+//! a piece begins at a byte whose class differs from the one before, unless a blank stands before it: of a class in
+//! two bits `(A^A' | B^B') & !blank'`; and at the last character of a whitespace run that something follows,
+//! `S & !S-after`. A contraction is two bits changed. Nothing is carried between chunks: pieces
 //! from a piece's start on do not depend on what was before it, so the next chunk begins where the last
 //! complete piece ended.
 //!
@@ -159,23 +159,22 @@ impl Blocks {
         let last = (length - 1) / BLOCK;
         let end = 1 << ((length - 1) % BLOCK);
         let [_, letters, numbers, spaces] = &self.classes;
-        let (mut l, mut n, mut o, mut s, mut b) = (0, 0, 0, 0, 0);
+        // A class is two bits: letters 1, numbers 2, whitespace 3, all else 0. It differs where one of them does.
+        let (mut low, mut high, mut blanks) = (0, 0, 0);
         for k in 0..=last {
-            let (letter, number, space, blank) = (letters[k], numbers[k], spaces[k], self.blanks[k]);
-            let other = !(letter | number | space);
-            let same = letter & (letter << 1 | l)
-                | number & (number << 1 | n)
-                | other & (other << 1 | o)
-                | space & (space << 1 | s);
+            let (space, blank) = (spaces[k], self.blanks[k]);
+            let (first, second) = (letters[k] | space, numbers[k] | space);
+            let differs = first ^ (first << 1 | low) | second ^ (second << 1 | high);
             // What ends with the chunk counts as followed by whitespace: at the text's end that is the
             // rule, elsewhere the run is looked at again.
             let limit = if k == last { end } else { 0 };
             let after = space >> 1 | spaces[k + 1] << (BLOCK - 1) | limit;
-            self.begins[k] = !(same | blank << 1 | b) | space & !after;
+            self.begins[k] = differs & !(blank << 1 | blanks) | space & !after;
             let carry = BLOCK - 1;
-            (l, n, o, s, b) =
-                (letter >> carry, number >> carry, other >> carry, space >> carry, blank >> carry);
+            (low, high, blanks) = (first >> carry, second >> carry, blank >> carry);
         }
+        // Before the first byte there is nothing, which is no class.
+        self.begins[0] |= 1;
         self.begins[last] &= end | (end - 1);
     }
 

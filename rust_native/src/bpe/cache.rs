@@ -5,11 +5,12 @@
 //! [`Long`] for pieces of up to 31 bytes with up to 22 ids, which is most of the other scripts. What is longer
 //! still is the business of `phrases`.
 //!
-//! Both have bounds that the text does not move. `Words` begins small, because a short text should not pay
-//! for pages it never uses, and doubles while it fills.
+//! Both have bounds that the text does not move, and both begin small and grow as they fill: the first line of a
+//! new encoder should not pay for memory that it never uses.
 //!
 //! Invariant: a key holds the whole piece and its length; a hit is exact, never a matter of hashing.
 
+use kernels::Buffer;
 use kernels::text::Scan;
 
 /// Longest piece that has a [`Key`].
@@ -24,14 +25,16 @@ pub(super) const ROOM: usize = 24;
 #[repr(align(16))]
 pub(super) struct Key([u64; 2]);
 
-/// By length: which of 16 bytes belong to a piece, and what is added to them. A longer piece is the last row,
-/// a key that no piece has and no empty entry either, so it is never found.
-static ROWS: [[u64; 4]; MAX_BYTES + 2] = {
-    let mut rows = [[0, 0, 0, 1]; MAX_BYTES + 2];
+/// By length: which of the first and the last eight of 16 bytes belong to a piece, and what is added to the last. A
+/// longer piece is given a key that no piece has and no empty entry either, so it is never found.
+static ROWS: [[u64; 32]; 3] = {
+    let mut rows = [[0; 32], [0; 32], [1; 32]];
     let mut length = 0;
     while length <= MAX_BYTES {
         let mask = (1_u128 << (8 * length)) - 1;
-        rows[length] = [mask as u64, (mask >> 64) as u64, 0, (length as u64) << 56];
+        rows[0][length] = mask as u64;
+        rows[1][length] = (mask >> 64) as u64;
+        rows[2][length] = (length as u64) << 56;
         length += 1;
     }
     rows
@@ -41,12 +44,12 @@ impl Key {
     /// What is in place of the key of a piece that is too long.
     pub(super) const NONE: Self = Self([0, 1]);
 
-    /// The key of the first `length` of 16 bytes; [`Key::NONE`] if `length` is beyond [`MAX_BYTES`].
+    /// The key of the first `length` of 16 bytes, below 32; [`Key::NONE`] if it is beyond [`MAX_BYTES`].
     #[inline(always)]
     pub(super) fn of(bytes: &[u8; 16], length: usize) -> Self {
-        let word = u128::from_le_bytes(*bytes);
-        let row = &ROWS[length.min(MAX_BYTES + 1)];
-        Self([word as u64 & row[0], (word >> 64) as u64 & row[1] | row[3]])
+        let (word, [low, high, top]) = (u128::from_le_bytes(*bytes), &ROWS);
+        let row = length % 32;
+        Self([word as u64 & low[row], (word >> 64) as u64 & high[row] | top[row]])
     }
 
     /// The key of a whole piece, if it is short enough.
@@ -87,39 +90,9 @@ pub(super) type Pair = [[[u32; 4]; 2]; 2];
 /// Bits of an id; above them, in an entry's first, is the number of its ids.
 const COUNT: u32 = 24;
 
-/// Zeroed memory that begins on a cache line.
-struct Lines<T> {
-    words: Vec<T>,
-    first: usize,
-}
-
-impl<T: Copy + Default> Lines<T> {
-    /// Words on a line.
-    const LINE: usize = 64 / size_of::<T>();
-
-    /// `size` words. The allocator gives zero pages, which cost nothing before they are written.
-    fn new(size: usize) -> Self {
-        let words = vec![T::default(); size + Self::LINE];
-        // Where an alignment cannot be computed the entries lie across lines, nothing worse.
-        let first = words.as_ptr().align_offset(64).min(Self::LINE);
-        Self { words, first }
-    }
-
-    #[inline(always)]
-    fn get<const N: usize>(&self) -> &[[T; N]] {
-        self.words[self.first..self.words.len() - Self::LINE + self.first].as_chunks().0
-    }
-
-    #[inline(always)]
-    fn get_mut<const N: usize>(&mut self) -> &mut [[T; N]] {
-        let end = self.words.len() - Self::LINE + self.first;
-        self.words[self.first..end].as_chunks_mut().0
-    }
-}
-
 /// The cache of short pieces: pairs of entries, the newer first.
 pub(super) struct Words {
-    lines: Lines<u32>,
+    lines: Buffer,
     /// 64 minus the number of bits of a pair's index.
     shift: u32,
     used: usize,
@@ -167,19 +140,21 @@ pub(super) fn write(room: &mut [u32; MAX_IDS], count: usize, four: [u32; 4]) {
 }
 
 impl Words {
-    /// Pairs at first, 32 KiB, and at most, 4 MiB. Of the memory for the most only what is used is ever touched, but
-    /// an allocator may clear all of it: up to 256 KiB the cache is in less.
-    const LEAST: u32 = 9;
-    const SMALL: u32 = 12;
-    const MOST: u32 = 16;
+    /// Numbers of pairs, as powers of two: 16 KiB, 256 KiB, 2 MiB, 4 MiB. A step is paid once and by a text that needs it;
+    /// the last two are whole huge pages, which cost two faults instead of a thousand.
+    const SIZES: [u32; 4] = [8, 12, 15, 16];
 
     pub(super) fn new() -> Self {
-        Self { lines: Lines::new(16 << Self::SMALL), shift: 64 - Self::LEAST, used: 0 }
+        Self::of(Self::SIZES[0])
+    }
+
+    fn of(bits: u32) -> Self {
+        Self { lines: Buffer::zeroed(16 << bits), shift: 64 - bits, used: 0 }
     }
 
     #[inline(always)]
     pub(super) fn view(&self) -> View<'_> {
-        View { pairs: self.lines.get().as_chunks().0.as_chunks().0, shift: self.shift }
+        View { pairs: self.lines.words().as_chunks().0.as_chunks().0.as_chunks().0, shift: self.shift }
     }
 
     /// How many lines there are; with their number keys change their places.
@@ -194,7 +169,7 @@ impl Words {
         if ids.len() >= MAX_IDS || ids.len() > 4 && ids[3..].iter().any(|&id| id != last) {
             return false;
         }
-        if self.used > self.pairs() / 2 && self.shift > 64 - Self::MOST {
+        if self.used > self.pairs() / 2 {
             self.grow();
         }
         let mut four = [last; 4];
@@ -207,33 +182,23 @@ impl Words {
     /// Puts an entry first; the second one of its pair is forgotten.
     fn insert(&mut self, key: Key, ids: [u32; 4]) {
         let place = self.view().place(key);
-        let pairs = self.lines.get_mut().as_chunks_mut::<2>().0.as_chunks_mut::<2>().0;
-        let [keys, both] = &mut pairs[usize::from(place)];
+        let pairs = self.lines.words_mut().as_chunks_mut().0.as_chunks_mut().0.as_chunks_mut().0;
+        let [keys, both]: &mut Pair = &mut pairs[usize::from(place)];
         self.used += usize::from(keys[1] == [0; 4]);
         *keys = [key.words(), keys[0]];
         *both = [ids, both[0]];
     }
 
-    /// Twice the size, with the same entries, and in place: what a pair holds belongs to two neighbours, at twice its
-    /// own place, so that from the last pair on nothing is overwritten that is still needed.
+    /// The next size, with the same entries, unless there is none.
+    #[cold]
     fn grow(&mut self) {
-        let size = self.pairs();
-        if size == 1 << Self::SMALL {
-            let small = std::mem::replace(&mut self.lines, Lines::new(16 << Self::MOST));
-            self.lines.get_mut::<16>()[..size].copy_from_slice(&small.get()[..size]);
-        }
-        self.shift -= 1;
-        let shift = self.shift;
-        let pairs: &mut [Pair] = self.lines.get_mut().as_chunks_mut().0.as_chunks_mut().0;
-        for at in (0..size).rev() {
-            let [keys, ids] = pairs[at];
-            let mut two = [Pair::default(); 2];
+        let Some(bits) = Self::SIZES.into_iter().find(|bits| 64 - bits < self.shift) else { return };
+        let small = std::mem::replace(self, Self::of(bits));
+        for [keys, ids] in small.view().pairs {
             // The older first, so that the order stays.
-            for (key, ids) in keys.into_iter().zip(ids).rev().filter(|(key, _)| *key != [0; 4]) {
-                let [keys, both] = &mut two[(Key::of_words(key).hash() >> shift) as usize % 2];
-                (*keys, *both) = ([key, keys[0]], [ids, both[0]]);
+            for (&key, &ids) in keys.iter().zip(ids).rev().filter(|(key, _)| **key != [0; 4]) {
+                self.insert(Key::of_words(key), ids);
             }
-            pairs[2 * at..2 * at + 2].copy_from_slice(&two);
         }
     }
 }
@@ -241,17 +206,26 @@ impl Words {
 /// The cache of longer pieces: direct-mapped, two lines an entry.
 pub(super) struct Long {
     /// 31 bytes and the length; how many ids; the ids.
-    lines: Lines<u64>,
+    lines: Buffer,
+    /// 64 minus the number of bits of an entry's index.
+    shift: u32,
+    used: usize,
 }
 
 impl Long {
-    /// Entries, 128 bytes each: 1 MiB.
-    const BITS: u32 = 13;
+    /// Numbers of entries of 128 bytes, as powers of two: 4 KiB, 32 KiB, 256 KiB, 2 MiB.
+    const SIZES: [u32; 4] = [5, 8, 11, 14];
     /// Most ids an entry holds.
     pub(super) const MAX_IDS: usize = 22;
+    /// Where in an entry their number stands, before them.
+    const COUNT: usize = 8;
 
     pub(super) fn new() -> Self {
-        Self { lines: Lines::new(16 << Self::BITS) }
+        Self::of(Self::SIZES[0])
+    }
+
+    fn of(bits: u32) -> Self {
+        Self { lines: Buffer::zeroed(32 << bits), shift: 64 - bits, used: 0 }
     }
 
     /// The key of the first `length` bytes of a text, if they are few enough.
@@ -268,10 +242,10 @@ impl Long {
                 &padded
             }
         };
-        let masks = [ROWS[length.min(MAX_BYTES)], ROWS[length.max(16) - 16]];
+        let rows = [length.min(MAX_BYTES), length.max(16) - 16];
         let mut key = [0; 4];
         for (i, (word, eight)) in key.iter_mut().zip(bytes.as_chunks().0).enumerate() {
-            *word = u64::from_le_bytes(*eight) & masks[i / 2][i % 2];
+            *word = u64::from_le_bytes(*eight) & ROWS[i % 2][rows[i / 2]];
         }
         // The mask of 15 bytes stands for that of 16 too.
         key[1] |= if length > 15 { u64::from(bytes[15]) << 56 } else { 0 };
@@ -279,23 +253,28 @@ impl Long {
         Some(key)
     }
 
-    fn place(key: [u64; 4]) -> usize {
-        (fold(fold(key[0], key[1]), fold(key[2], key[3])) >> (64 - Self::BITS)) as usize
+    fn place(&self, key: [u64; 4]) -> usize {
+        (fold(fold(key[0], key[1]), fold(key[2], key[3])) >> self.shift) as usize
+    }
+
+    /// The key of an entry.
+    #[inline(always)]
+    fn key_of(entry: &[u32; 32]) -> [u64; 4] {
+        std::array::from_fn(|i| u64::from(entry[2 * i]) | u64::from(entry[2 * i + 1]) << 32)
     }
 
     /// Writes the ids of a piece to the front of `ids`, if it is known, and returns how many there are; the
     /// places behind them, up to [`Long::MAX_IDS`], are written over.
     #[inline(always)]
     pub(super) fn get(&self, key: [u64; 4], ids: &mut [u32]) -> Option<usize> {
-        let entry = &self.lines.get::<16>()[Self::place(key)];
-        let other = |i: usize| entry[i] ^ key[i];
+        let entry = &self.lines.words().as_chunks().0[self.place(key)];
+        let found = Self::key_of(entry);
+        let other = |i: usize| found[i] ^ key[i];
         if other(0) | other(1) | other(2) | other(3) != 0 {
             return None;
         }
-        for (pair, &word) in ids[..Self::MAX_IDS].as_chunks_mut().0.iter_mut().zip(&entry[5..]) {
-            *pair = [word as u32, (word >> 32) as u32];
-        }
-        Some(entry[4] as usize)
+        ids[..Self::MAX_IDS].copy_from_slice(&entry[Self::COUNT + 1..][..Self::MAX_IDS]);
+        Some(entry[Self::COUNT] as usize)
     }
 
     /// Remembers a piece if its ids fit.
@@ -303,11 +282,27 @@ impl Long {
         if ids.len() > Self::MAX_IDS {
             return;
         }
-        let entry = &mut self.lines.get_mut::<16>()[Self::place(key)];
-        entry[..4].copy_from_slice(&key);
-        entry[4] = ids.len() as u64;
-        for (word, pair) in entry[5..].iter_mut().zip(ids.chunks(2)) {
-            *word = u64::from(pair[0]) | u64::from(pair.get(1).copied().unwrap_or(0)) << 32;
+        if self.used > self.lines.len() / 64 {
+            self.grow();
+        }
+        let place = self.place(key);
+        let entry: &mut [u32; 32] = &mut self.lines.words_mut().as_chunks_mut().0[place];
+        self.used += usize::from(entry[Self::COUNT] == 0);
+        for (two, word) in entry.as_chunks_mut().0.iter_mut().zip(key) {
+            *two = [word as u32, (word >> 32) as u32];
+        }
+        entry[Self::COUNT] = ids.len() as u32;
+        entry[Self::COUNT + 1..][..ids.len()].copy_from_slice(ids);
+    }
+
+    /// As [`Words::grow`]; at half its size a direct-mapped table has lost some already.
+    #[cold]
+    fn grow(&mut self) {
+        let Some(bits) = Self::SIZES.into_iter().find(|bits| 64 - bits < self.shift) else { return };
+        let small = std::mem::replace(self, Self::of(bits));
+        for entry in small.lines.words().as_chunks().0.iter().filter(|entry| entry[Self::COUNT] != 0) {
+            let count = entry[Self::COUNT] as usize;
+            self.put(Self::key_of(entry), &entry[Self::COUNT + 1..][..count]);
         }
     }
 }
@@ -348,7 +343,7 @@ mod tests {
             }
         }
         assert_eq!(Key::of_piece(&text[..16]), None);
-        for length in 16..=2048 {
+        for length in 16..32 {
             assert_eq!(Key::of(text.first_chunk().unwrap(), length), Key::NONE);
         }
         let words = Words::new();
@@ -410,7 +405,7 @@ mod tests {
                 assert!((0..=i).filter(|&i| get(&words, &word(i)).is_some()).count() > 450);
             }
         }
-        assert_eq!(words.view().pairs.len(), 1 << Words::MOST);
+        assert_eq!(words.view().pairs.len(), 1 << Words::SIZES[3]);
         let known = |i: &u32| get(&words, &word(*i)).is_some_and(|found| found == (2, [*i, 1, 1, 1]));
         let found = (0..400_000).filter(known).count();
         assert!(found > 60_000, "{found}");

@@ -19,6 +19,8 @@ use super::merges::{Merges, NONE};
 
 /// Most bytes that are merged at once without a heap: one bit each in a `u64`.
 pub(super) const SHORT: usize = 64;
+/// Places whose minimum is found at once.
+const ROW: usize = 16;
 
 /// A merge table, the lengths of its tokens, and memory to work in.
 pub(super) struct Merger<'a> {
@@ -51,55 +53,67 @@ impl Work {
 
 impl Merges {
     /// Merges 1 to [`SHORT`] bytes, writes the ids to the front of `ids` and returns how many there are.
+    #[inline(always)]
+    pub(super) fn short<S: Scan>(&self, scan: S, bytes: &[u8], ids: &mut [u32]) -> usize {
+        // Most pieces that are merged at all are that short.
+        if bytes.len() <= ROW {
+            self.rows::<S, 1>(scan, bytes, ids)
+        } else {
+            self.rows::<S, { SHORT / ROW }>(scan, bytes, ids)
+        }
+    }
+
+    /// The same for at most so many rows of bytes.
     ///
     /// A symbol stays at the place of its first byte; `alive` has the bits of places that hold one. Each
     /// place has the rank of its pair with the next symbol, and below it, in six bits, the place itself, so
     /// that one minimum gives the rank and the leftmost place that has it.
     #[inline(always)]
-    pub(super) fn short<S: Scan>(&self, scan: S, bytes: &[u8], ids: &mut [u32]) -> usize {
-        let mut symbols = [0_u32; SHORT];
-        let mut order = [[u32::MAX; 16]; SHORT / 16];
+    fn rows<S: Scan, const ROWS: usize>(&self, scan: S, bytes: &[u8], ids: &mut [u32]) -> usize {
+        let mut symbols = [[0_u32; ROW]; ROWS];
+        let mut order = [[u32::MAX; ROW]; ROWS];
         let mut alive = u64::MAX >> (SHORT - bytes.len());
-        let place = |at: u32| ((at / 16 % 4) as usize, (at % 16) as usize);
-        for (symbol, &byte) in symbols.iter_mut().zip(bytes) {
+        let place = |at: u32| (at as usize / ROW % ROWS, at as usize % ROW);
+        for (symbol, &byte) in symbols.as_flattened_mut().iter_mut().zip(bytes) {
             *symbol = self.byte_id(byte);
         }
-        for (at, pair) in bytes.windows(2).enumerate() {
-            let (row, column) = place(at as u32);
-            order[row][column] = self.byte_rank(pair[0], pair[1]) << 6 | at as u32;
+        for ((order, pair), at) in order.as_flattened_mut().iter_mut().zip(bytes.windows(2)).zip(0..) {
+            *order = self.byte_rank(pair[0], pair[1]) << 6 | at;
         }
-        let rows = bytes.len().div_ceil(16).min(SHORT / 16);
+        let rows = bytes.len().div_ceil(ROW).min(ROWS);
         loop {
-            let least = scan.smallest(&order[..rows]);
+            let least = scan.smallest(if ROWS == 1 { &order } else { &order[..rows] });
             if least >= NONE << 6 {
                 break;
             }
             let at = least % SHORT as u32;
             let merged = self.result(least >> 6);
-            symbols[at as usize] = merged;
+            let (row, column) = place(at);
+            symbols[row][column] = merged;
             // The right half of the pair is the first symbol behind `at`; it goes.
             let behind = alive & (u64::MAX << 1 << at);
             let right = behind & behind.wrapping_neg();
             let after = behind ^ right;
             alive ^= right;
-            let (row, column) = place(right.trailing_zeros());
-            order[row][column] = u32::MAX;
-            let (row, column) = place(at);
+            let (gone, there) = place(right.trailing_zeros());
+            order[gone][there] = u32::MAX;
             order[row][column] = if after == 0 {
                 u32::MAX
             } else {
-                self.rank(merged, symbols[after.trailing_zeros() as usize % SHORT]) << 6 | at
+                let (row, column) = place(after.trailing_zeros());
+                self.rank(merged, symbols[row][column]) << 6 | at
             };
             let before = alive & ((1 << at) - 1);
             if before != 0 {
                 let left = before.ilog2();
                 let (row, column) = place(left);
-                order[row][column] = self.rank(symbols[left as usize % SHORT], merged) << 6 | left;
+                order[row][column] = self.rank(symbols[row][column], merged) << 6 | left;
             }
         }
         let count = alive.count_ones() as usize;
         for id in &mut ids[..count] {
-            *id = symbols[alive.trailing_zeros() as usize % SHORT];
+            let (row, column) = place(alive.trailing_zeros());
+            *id = symbols[row][column];
             alive &= alive - 1;
         }
         count
@@ -265,15 +279,16 @@ mod tests {
 
     use super::*;
 
-    /// Ids 0..256 are the bytes; every later id merges two earlier ones of the first few.
-    fn table(pairs: &[(u32, u32)]) -> (Merges, Vec<u32>) {
+    /// Ids 0..256 are the bytes; later ids, one in `step`, merge two earlier ones of the first few.
+    fn table(pairs: &[(u32, u32)], step: u32) -> (Merges, Vec<u32>) {
         let (mut merges, mut lengths) = (Vec::new(), vec![1_u32; 256]);
         for &(left, right) in pairs {
             let known = 4 + merges.len() as u32;
-            let id = |i: u32| if i % known < 4 { i % known } else { i % known + 252 };
+            let id = |i: u32| if i % known < 4 { i % known } else { 256 + step * (i % known - 4) };
             let (left, right) = (id(left), id(right));
-            merges.push((left, right, 256 + merges.len() as u32));
+            merges.push((left, right, 256 + step * merges.len() as u32));
             lengths.push(lengths[left as usize].saturating_add(lengths[right as usize]));
+            lengths.extend((1..step).map(|_| 1));
         }
         let mut starts = vec![0];
         for length in lengths {
@@ -314,6 +329,7 @@ mod tests {
         #[test]
         fn every_way_follows_the_definition(
             pairs in prop::collection::vec((any::<u32>(), any::<u32>()), 0..40),
+            step in 1..3_u32,
             bytes in prop_oneof![
                 prop::collection::vec(0..4_u8, 1..70),
                 prop::collection::vec(0..4_u8, 64..700),
@@ -322,7 +338,7 @@ mod tests {
                 (0..4_u8, 60..700_usize).prop_map(|(byte, count)| vec![byte; count]),
             ],
         ) {
-            let (merges, starts) = table(&pairs);
+            let (merges, starts) = table(&pairs, step);
             let expected = by_definition(&merges, &bytes);
             let mut work = Work::default();
             let mut merger = Merger { merges: &merges, starts: &starts, work: &mut work };

@@ -16,6 +16,9 @@ pub(super) struct Merges {
     shift: u32,
     /// Rank -> id of the merged token.
     results: Vec<u32>,
+    /// What to add to a rank for that id, where it is the same for all, as in GPT-2's vocabulary and most: one look into
+    /// memory less in a chain of them.
+    offset: Option<u32>,
     /// Id of each single byte.
     byte_ids: [u32; 256],
     /// Rank of the pair of two single bytes, at left << 8 | right: every piece begins with these, and a
@@ -32,6 +35,7 @@ impl Merges {
             slots: vec![EMPTY; size],
             shift: 64 - size.trailing_zeros(),
             results: merges.iter().map(|&(_, _, result)| result).collect(),
+            offset: offset(merges),
             byte_ids,
             byte_ranks: Vec::new(),
         };
@@ -64,7 +68,7 @@ impl Merges {
     /// The id of the token that the merge of this rank makes.
     #[inline(always)]
     pub(super) fn result(&self, rank: u32) -> u32 {
-        self.results[rank as usize]
+        self.offset.map_or_else(|| self.results[rank as usize], |offset| rank.wrapping_add(offset))
     }
 
     #[inline(always)]
@@ -95,4 +99,11 @@ impl Merges {
             at = (at + 1) & (self.slots.len() - 1);
         }
     }
+}
+
+/// By how much each merge's id exceeds its rank, if it is the same for all.
+fn offset(merges: &[(u32, u32, u32)]) -> Option<u32> {
+    let mut offsets = merges.iter().zip(0_u32..).map(|(&(_, _, result), rank)| result.wrapping_sub(rank));
+    let first = offsets.next()?;
+    offsets.all(|offset| offset == first).then_some(first)
 }

@@ -2,31 +2,43 @@
 //! set no blanks.
 //!
 //! They are few, but to merge one costs as much as to look up a hundred words: in the documentation of
-//! Rust crates, lines of slashes alone were nearly half of the time. Direct-mapped; an entry has room for
-//! the longest piece, and memory that was never written is never paid for.
+//! Rust crates, lines of slashes alone were nearly half of the time. Direct-mapped; what an entry stands for lies
+//! in memory that grows with what was met, and at its bound all is forgotten.
 //!
 //! Invariant: a hit compares all bytes.
 
 use super::cache::fold;
 
-/// Entries.
-const ENTRIES: usize = 512;
+/// Entries, 48 KiB of them once there is one.
+const ENTRIES: usize = 4096;
 /// Longest piece.
 const BYTES: usize = 256;
-/// Most ids.
+/// Most ids of a piece.
 const IDS: usize = 128;
+/// Bytes of all pieces, and ids of all: 256 KiB and 512 KiB.
+const ALL_BYTES: usize = 256 << 10;
+const ALL_IDS: usize = 128 << 10;
 
-/// The cache; about 400 KiB where all of it is in use.
+/// The cache.
 pub(super) struct Phrases {
+    /// None before the first piece.
+    entries: Vec<Entry>,
     bytes: Vec<u8>,
     ids: Vec<u32>,
-    /// Bytes and ids of each entry, both 0 where it is empty.
-    lengths: Vec<[u16; 2]>,
+}
+
+/// Where a piece's bytes and ids begin and how many there are; an empty entry has none.
+#[derive(Clone, Copy, Default)]
+struct Entry {
+    bytes: u32,
+    ids: u32,
+    length: u16,
+    count: u16,
 }
 
 impl Phrases {
     pub(super) fn new() -> Self {
-        Self { bytes: vec![0; ENTRIES * BYTES], ids: vec![0; ENTRIES * IDS], lengths: vec![[0; 2]; ENTRIES] }
+        Self { entries: Vec::new(), bytes: Vec::new(), ids: Vec::new() }
     }
 
     fn place(piece: &[u8]) -> usize {
@@ -36,22 +48,32 @@ impl Phrases {
         (fold(hash, 0) >> (64 - ENTRIES.trailing_zeros())) as usize
     }
 
-    /// The ids of a piece.
+    /// The ids of a piece, which is not empty.
     pub(super) fn get(&self, piece: &[u8]) -> Option<&[u32]> {
-        let place = Self::place(piece);
-        let [bytes, ids] = self.lengths[place].map(usize::from);
-        let known = &self.bytes[place * BYTES..][..bytes];
-        (bytes > 0 && known == piece).then(|| &self.ids[place * IDS..][..ids])
+        let &Entry { bytes, ids, length, count } = self.entries.get(Self::place(piece))?;
+        let known = &self.bytes[bytes as usize..][..usize::from(length)];
+        (known == piece).then(|| &self.ids[ids as usize..][..usize::from(count)])
     }
 
     /// Remembers a piece if it fits.
     pub(super) fn put(&mut self, piece: &[u8], ids: &[u32]) {
-        if piece.len() <= BYTES && ids.len() <= IDS {
-            let place = Self::place(piece);
-            self.lengths[place] = [piece.len() as u16, ids.len() as u16];
-            self.bytes[place * BYTES..][..piece.len()].copy_from_slice(piece);
-            self.ids[place * IDS..][..ids.len()].copy_from_slice(ids);
+        if piece.len() > BYTES || ids.len() > IDS {
+            return;
         }
+        if self.bytes.len() + piece.len() > ALL_BYTES || self.ids.len() + ids.len() > ALL_IDS {
+            self.entries.clear();
+            self.bytes.clear();
+            self.ids.clear();
+        }
+        self.entries.resize(ENTRIES, Entry::default());
+        self.entries[Self::place(piece)] = Entry {
+            bytes: self.bytes.len() as u32,
+            ids: self.ids.len() as u32,
+            length: piece.len() as u16,
+            count: ids.len() as u16,
+        };
+        self.bytes.extend_from_slice(piece);
+        self.ids.extend_from_slice(ids);
     }
 }
 
@@ -77,6 +99,20 @@ mod tests {
                 known += 1;
             }
         }
-        assert!(known > BYTES / 2, "{known}");
+        assert!(known > BYTES * 3 / 4, "{known}");
+    }
+
+    /// Far more than fits: memory stays, what is found is right, and the newest is there.
+    #[test]
+    fn it_keeps_to_its_bounds_and_stays_exact() {
+        let mut phrases = Phrases::new();
+        let piece = |i: u32| format!("{i:0>100}").into_bytes();
+        for i in 0..20_000 {
+            phrases.put(&piece(i), &[i; 50]);
+            assert_eq!(phrases.get(&piece(i)), Some(&[i; 50][..]));
+        }
+        assert!(phrases.bytes.capacity() <= 2 * ALL_BYTES && phrases.ids.capacity() <= 2 * ALL_IDS);
+        let right = |i: u32| phrases.get(&piece(i)).is_none_or(|ids| ids == [i; 50]);
+        assert!((0..20_000).all(right));
     }
 }

@@ -9,7 +9,7 @@ use kernels::text::{Job, Scan};
 
 use super::Tokenizer;
 use super::blocks::CHUNK;
-use super::cache::{self, Key, Long, Words};
+use super::cache::{self, Key, Long, MAX_BYTES, View, Words};
 use super::encode::{PADDED, Scratch};
 use super::merge::Work;
 use super::phrases::Phrases;
@@ -71,20 +71,77 @@ fn chunk<S: Scan>(
         }
     };
     // All keys first, and their lines asked for: what is looked up is there by then, however long it takes.
-    let view = words.view();
-    for ((key, at), place) in keys.iter_mut().zip(&mut *places).zip(starts.windows(2)) {
-        let (start, length) = (usize::from(place[0]), usize::from(place[1].wrapping_sub(place[0])));
-        let Some(sixteen) = bytes[start % CHUNK..].first_chunk() else { continue };
-        *key = Key::of(sixteen, length);
-        *at = view.place(*key);
-        scan.fetch(view.line(*at));
-    }
+    scan.apart(Keys { view: words.view(), bytes, starts, keys, places });
     let (mut next, mut count) = (0, 0);
     loop {
-        let view = words.view();
-        let known = keys[next..pieces].iter().zip(&places[next..pieces]);
+        let (view, keys_left, places_left) = (words.view(), &keys[next..pieces], &places[next..pieces]);
+        let (hits, total) = scan.apart(Hits { view, keys: keys_left, places: places_left, ids, count });
+        (next, count) = (next + hits, total);
+        if next == pieces {
+            return count;
+        }
+        let start = usize::from(starts[next]);
+        let (text, length) = (&text[start..], usize::from(starts[next + 1]) - start);
+        let (ids, size) = (&mut ids[count..], words.pairs());
+        let key = keys[next];
+        let miss = Miss { tokenizer, words: &mut *words, long, phrases, work, found, text, length, key, ids };
+        count += scan.apart(miss);
+        next += 1;
+        if words.pairs() != size {
+            let view = words.view();
+            keys[next..pieces].iter().zip(&mut places[next..]).for_each(|(key, at)| *at = view.place(*key));
+        }
+    }
+}
+
+/// The keys of a chunk's pieces and their places among the words, whose lines are asked for. As [`Hits`] it is a
+/// function of its own, so that the loop has all registers.
+struct Keys<'a> {
+    view: View<'a>,
+    bytes: &'a [u8; PADDED],
+    /// Where pieces begin, and where the last ends.
+    starts: &'a [u16],
+    keys: &'a mut [Key; CHUNK],
+    places: &'a mut [u16; CHUNK],
+}
+
+impl Job for Keys<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Scan>(self, scan: S) {
+        let Self { view, bytes, starts, keys, places } = self;
+        // Their lengths, as far as they matter, many at once.
+        for ((length, start), end) in places.iter_mut().zip(starts).zip(&starts[1..]) {
+            *length = end.wrapping_sub(*start).min(1 + MAX_BYTES as u16);
+        }
+        for ((key, place), &start) in keys.iter_mut().zip(places).zip(&starts[..starts.len() - 1]) {
+            let Some(sixteen) = bytes[usize::from(start) % CHUNK..].first_chunk() else { continue };
+            *key = Key::of(sixteen, usize::from(*place));
+            *place = view.place(*key);
+            scan.fetch(view.line(*place));
+        }
+    }
+}
+
+/// Pieces that are among the words, up to the first that is not: writes their ids to `ids` from `count` on and gives
+/// the number of pieces and the new count.
+struct Hits<'a> {
+    view: View<'a>,
+    keys: &'a [Key],
+    places: &'a [u16],
+    ids: &'a mut [u32; CHUNK + cache::ROOM],
+    count: usize,
+}
+
+impl Job for Hits<'_> {
+    type Output = (usize, usize);
+
+    #[inline(always)]
+    fn run<S: Scan>(self, scan: S) -> (usize, usize) {
+        let Self { view, keys, places, ids, mut count } = self;
         let mut hits = 0;
-        for (key, &place) in known {
+        for (key, &place) in keys.iter().zip(places) {
             let Some((more, four)) = view.get(scan, place, key) else { break };
             // Before the last piece there are fewer ids than bytes of a chunk.
             let Some(room) = ids[count % CHUNK..].first_chunk_mut() else { break };
@@ -92,20 +149,7 @@ fn chunk<S: Scan>(
             count += more;
             hits += 1;
         }
-        next += hits;
-        if next == pieces {
-            return count;
-        }
-        let start = usize::from(starts[next]);
-        let (text, length) = (&text[start..], usize::from(starts[next + 1]) - start);
-        let (ids, size) = (&mut ids[count..], words.pairs());
-        let miss = Miss { tokenizer, words: &mut *words, long, phrases, work, found, text, length, ids };
-        count += scan.apart(miss);
-        next += 1;
-        if words.pairs() != size {
-            let view = words.view();
-            keys[next..pieces].iter().zip(&mut places[next..]).for_each(|(key, at)| *at = view.place(*key));
-        }
+        (hits, count)
     }
 }
 
@@ -120,6 +164,8 @@ struct Miss<'a> {
     /// The piece and what follows it.
     text: &'a [u8],
     length: usize,
+    /// [`Key::NONE`] if it is too long for one.
+    key: Key,
     ids: &'a mut [u32],
 }
 
@@ -128,7 +174,7 @@ impl Job for Miss<'_> {
 
     #[inline(always)]
     fn run<S: Scan>(self, scan: S) -> usize {
-        let Self { tokenizer, words, long, phrases, work, found, text, length, ids } = self;
+        let Self { tokenizer, words, long, phrases, work, found, text, length, key, ids } = self;
         let piece = &text[..length];
         let Some(long_key) = Long::key(text, length) else {
             if let Some(known) = phrases.get(piece) {
@@ -144,10 +190,12 @@ impl Job for Miss<'_> {
             phrases.put(piece, found);
             return found.len();
         };
+        // Looked at only if the longer words do not know the piece; until then it is on its way.
+        scan.fetch(tokenizer.vocabulary.line(key));
         if let Some(count) = long.get(long_key, ids) {
             return count;
         }
-        let key = Key::of_piece(piece);
+        let key = (length <= MAX_BYTES).then_some(key);
         if let Some(key) = key
             && let Some(id) = tokenizer.vocabulary.find(key, |id| tokenizer.token_bytes(id) == Some(piece))
         {

@@ -33,6 +33,12 @@ impl Vocabulary {
         table
     }
 
+    /// Where a piece is looked for first, to ask for it.
+    #[inline(always)]
+    pub(super) fn line(&self, key: Key) -> *const u64 {
+        self.slots.as_ptr().wrapping_add((key.hash() >> self.shift) as usize)
+    }
+
     /// The id of a piece; `is` says whether an id has exactly this spelling.
     pub(super) fn find(&self, key: Key, is: impl Fn(u32) -> bool) -> Option<u32> {
         let hash = key.hash();
