@@ -57,7 +57,7 @@ pub fn decode(shape: &Shape, batch: usize, choice: Choice) -> Result<Plan, PlanE
 /// A prompt of `length` tokens each for `sequences` sequences from `first` on, appended at their
 /// [`Buffer::Position`]: reads [`Buffer::Prompt`], sequence by sequence, fills the cache, and leaves
 /// the last logits in [`Buffer::Logits`] and the next token and position. 7 launches a layer (8 with
-/// [`Products::CublasLt`]) and 2 more, 3 for
+/// [`Products::CublasLt`](super::Products::CublasLt)) and 2 more, 3 for
 /// more than [`FEW_ROWS`](super::FEW_ROWS) sequences with weights in bf16.
 ///
 /// # Errors
