@@ -181,6 +181,22 @@ impl Builder<'_> {
         ]
     }
 
+    /// Where queries, keys and values of a layer go, and what says so; `count` is what a kernel counts its rows by.
+    pub(super) fn query_and_places(&self, layer: usize, count: usize) -> Vec<Argument> {
+        let Dims { width, heads, context, .. } = self.shape.dims;
+        vec![
+            at(Buffer::Position, self.first),
+            at(Buffer::Query, 0),
+            at(Buffer::Keys, self.cached(layer)),
+            at(Buffer::Values, self.cached(layer)),
+            int(count),
+            int(width),
+            int(heads),
+            int(context),
+            Argument::Float(self.shape.dims.score_scale(layer)),
+        ]
+    }
+
     /// The weights of a head.
     pub(super) fn table(&self) -> Argument {
         at(if self.shape.dims.tied { Buffer::TokenTable } else { Buffer::HeadWeight }, 0)
