@@ -187,7 +187,8 @@ impl Program {
     fn log(&self) -> String {
         // SAFETY: the handle is alive as long as `self`.
         let log = unsafe { result::get_program_log(self.handle) }.unwrap_or_default();
-        let bytes: Vec<u8> = log.iter().map(|&byte| byte as u8).take_while(|&byte| byte != 0).collect();
+        let bytes: Vec<u8> =
+            log.iter().map(|byte| byte.to_ne_bytes()[0]).take_while(|&byte| byte != 0).collect();
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
