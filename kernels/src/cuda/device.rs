@@ -273,14 +273,7 @@ impl Device {
     }
 
     fn capture(&self, steps: &[Step]) -> Result<CudaGraph, CudaError> {
-        // cuBLASLt brings its kernels onto the device at their first use, which a capture does not allow. What
-        // this writes, every plan writes anew before it reads it.
-        for step in steps {
-            if let Step::Product(product) = step {
-                self.products()?.fire(product, &self.stream)?;
-            }
-        }
-        call("do the first products", self.stream.synchronize())?;
+        self.use_library_once(steps)?;
         let how = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
         call("begin a capture", self.stream.begin_capture(how))?;
         let fired = self.fire(steps);
@@ -295,6 +288,19 @@ impl Device {
         })?;
         call("bring the graph onto the device", graph.upload())?;
         Ok(graph)
+    }
+
+    /// cuBLASLt brings its kernels onto the device at their first use, which a capture does not allow. What this
+    /// writes, every plan writes anew before it reads it.
+    fn use_library_once(&self, steps: &[Step]) -> Result<(), CudaError> {
+        let mut waits = false;
+        for step in steps {
+            if let Step::Product(product) = step {
+                self.products()?.fire(product, &self.stream)?;
+                waits = true;
+            }
+        }
+        if waits { call("do the first products", self.stream.synchronize()) } else { Ok(()) }
     }
 
     fn fire(&self, steps: &[Step]) -> Result<(), CudaError> {

@@ -218,8 +218,18 @@ impl Libraries {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+
+    /// Where a test finds libraries: ASSAY_CUDA_LIB, CUDA_HOME, this machine, the locked Python side.
+    pub(in crate::cuda) fn search_of_this_machine() -> Search {
+        let venv = Path::new(env!("CARGO_MANIFEST_DIR")).join("../python_ref/.venv/lib");
+        let site = std::fs::read_dir(venv).into_iter().flatten().flatten();
+        let site = site.map(|entry| entry.path().join("site-packages"));
+        let named = std::env::var_os("ASSAY_CUDA_LIB").map(PathBuf::from);
+        let home = std::env::var_os("CUDA_HOME").map(PathBuf::from);
+        Search::usual(named.as_deref(), home.as_deref(), site)
+    }
 
     /// Every library is missing there, whatever this machine has, and says where it was looked for.
     #[test]

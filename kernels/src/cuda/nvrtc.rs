@@ -212,18 +212,11 @@ impl Drop for Program {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::cuda::Search;
-    use std::path::{Path, PathBuf};
+    use crate::cuda::library::tests::search_of_this_machine;
 
     /// NVRTC of ASSAY_CUDA_LIB, of this machine or of the locked Python side; otherwise says what is skipped.
     pub(in crate::cuda) fn here(test: &str) -> Option<Nvrtc> {
-        let venv = Path::new(env!("CARGO_MANIFEST_DIR")).join("../python_ref/.venv/lib");
-        let site = std::fs::read_dir(venv).into_iter().flatten().flatten();
-        let site = site.map(|entry| entry.path().join("site-packages"));
-        let named = std::env::var_os("ASSAY_CUDA_LIB").map(PathBuf::from);
-        let home = std::env::var_os("CUDA_HOME").map(PathBuf::from);
-        let libraries =
-            Libraries::open(&Search::usual(named.as_deref(), home.as_deref(), site), &[Library::Nvrtc]);
+        let libraries = Libraries::open(&search_of_this_machine(), &[Library::Nvrtc]);
         match Nvrtc::new(&libraries) {
             Ok(nvrtc) => Some(nvrtc),
             Err(error) => {

@@ -301,7 +301,7 @@ fn failed(action: &str, CublasError(status): CublasError) -> CudaError {
 mod tests {
     use super::*;
     use crate::cuda::Search;
-    use std::path::{Path, PathBuf};
+    use crate::cuda::library::tests::search_of_this_machine;
 
     /// D = op(A) B + beta D by the library's own definition, over columns.
     fn library(terms: &Terms, a: &[f64], b: &[f64], d: &mut [f64]) {
@@ -350,12 +350,7 @@ mod tests {
     /// Descriptors are made on the host, so the library, where it is, takes or refuses them without a GPU.
     #[test]
     fn where_the_library_is_it_takes_every_descriptor() {
-        let venv = Path::new(env!("CARGO_MANIFEST_DIR")).join("../python_ref/.venv/lib");
-        let site = std::fs::read_dir(venv).into_iter().flatten().flatten();
-        let site = site.map(|entry| entry.path().join("site-packages"));
-        let named = std::env::var_os("ASSAY_CUDA_LIB").map(PathBuf::from);
-        let search = Search::usual(named.as_deref(), None, site);
-        let libraries = Libraries::open(&search, &[Library::CublasLt]);
+        let libraries = Libraries::open(&search_of_this_machine(), &[Library::CublasLt]);
         if let Err(absent) = libraries.place(Library::CublasLt) {
             eprintln!("SKIPPED where_the_library_is_it_takes_every_descriptor: {absent}");
             return;

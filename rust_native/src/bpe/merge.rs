@@ -70,11 +70,11 @@ impl Merges {
     /// that one minimum gives the rank and the leftmost place that has it.
     #[inline(always)]
     fn rows<S: Scan, const ROWS: usize>(&self, scan: S, bytes: &[u8], ids: &mut [u32]) -> usize {
-        let mut symbols = [[0_u32; ROW]; ROWS];
+        let mut symbols = [0_u32; SHORT];
         let mut order = [[u32::MAX; ROW]; ROWS];
         let mut alive = u64::MAX >> (SHORT - bytes.len());
         let place = |at: u32| (at as usize / ROW % ROWS, at as usize % ROW);
-        for (symbol, &byte) in symbols.as_flattened_mut().iter_mut().zip(bytes) {
+        for (symbol, &byte) in symbols.iter_mut().zip(bytes) {
             *symbol = self.byte_id(byte);
         }
         for ((order, pair), at) in order.as_flattened_mut().iter_mut().zip(bytes.windows(2)).zip(0..) {
@@ -89,7 +89,7 @@ impl Merges {
             let at = least % SHORT as u32;
             let merged = self.result(least >> 6);
             let (row, column) = place(at);
-            symbols[row][column] = merged;
+            symbols[at as usize] = merged;
             // The right half of the pair is the first symbol behind `at`; it goes.
             let behind = alive & (u64::MAX << 1 << at);
             let right = behind & behind.wrapping_neg();
@@ -100,20 +100,18 @@ impl Merges {
             order[row][column] = if after == 0 {
                 u32::MAX
             } else {
-                let (row, column) = place(after.trailing_zeros());
-                self.rank(merged, symbols[row][column]) << 6 | at
+                self.rank(merged, symbols[after.trailing_zeros() as usize % SHORT]) << 6 | at
             };
             let before = alive & ((1 << at) - 1);
             if before != 0 {
                 let left = before.ilog2();
                 let (row, column) = place(left);
-                order[row][column] = self.rank(symbols[row][column], merged) << 6 | left;
+                order[row][column] = self.rank(symbols[left as usize % SHORT], merged) << 6 | left;
             }
         }
         let count = alive.count_ones() as usize;
         for id in &mut ids[..count] {
-            let (row, column) = place(alive.trailing_zeros());
-            *id = symbols[row][column];
+            *id = symbols[alive.trailing_zeros() as usize % SHORT];
             alive &= alive - 1;
         }
         count

@@ -112,6 +112,8 @@ HEAD_WIDTH(32)
 HEAD_WIDTH(64)
 HEAD_WIDTH(128)
 
+// Table, four matrices of all layers, keys, values: each a pointer and how many 16-byte words it has.
+// grid (4 a multiprocessor).
 KERNEL(256) stream(const uint4 *table, int table_words, const uint4 *qkv, int qkv_words, const uint4 *project,
                    int project_words, const uint4 *expand, int expand_words, const uint4 *contract,
                    int contract_words, const uint4 *keys, int keys_words, const uint4 *values,

@@ -122,7 +122,7 @@ __device__ inline void bring_rows(Copies &copies, bf16 *to, const bf16 *from, in
 
 // A block's tile of a product on tensor cores, M rows and N outputs, of 8 warps: with 128 x 128 a warp makes
 // 64 x 32 of it, with 128 x 64 32 x 32, with 64 x 64 32 x 16. Large tiles bring fewer bytes a product, small ones
-// give more blocks; plan/build.rs chooses.
+// give more blocks; plan/prompt.rs chooses.
 template <int M, int N> struct ProductTile {
     static constexpr int DEPTH = M * N > 64 * 64 ? 32 : 64, PITCH = DEPTH + 8, STAGES = 4;
     static constexpr int WARPS_OF_ROWS = M > N ? 4 : 2, WARPS_OF_OUTPUTS = 8 / WARPS_OF_ROWS;

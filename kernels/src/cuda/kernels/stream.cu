@@ -19,8 +19,7 @@ __device__ inline unsigned read_stretch(const uint4 *words, int count) {
     return seen;
 }
 
-// Table, four matrices of all layers, keys, values: each a pointer and how many 16-byte words it has. Every warp
-// leaves the xor of what it read, so that no read can be left out. grid (4 a multiprocessor), 256 threads.
+// Every warp leaves the xor of what it read, so that no read can be left out.
 __device__ inline void leave_seen(unsigned *seen, unsigned mine) {
 #pragma unroll
     for (int offset = 16; offset > 0; offset /= 2) mine ^= __shfl_xor_sync(0xffffffffu, mine, offset);

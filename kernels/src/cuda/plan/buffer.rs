@@ -213,7 +213,7 @@ impl Buffer {
         matches!(self, Prompt | Token | Position | Output | Seed | Drawn | Best | Finished | Arrived)
     }
 
-    /// Where it stands in [`Plan::buffers`].
+    /// Where it stands in [`Plan::buffers`](super::Plan::buffers).
     pub fn index(self) -> usize {
         self as usize
     }

@@ -57,7 +57,7 @@ pub fn decode(shape: &Shape, batch: usize, choice: Choice) -> Result<Plan, PlanE
 /// A prompt of `length` tokens each for `sequences` sequences from `first` on, appended at their
 /// [`Buffer::Position`]: reads [`Buffer::Prompt`], sequence by sequence, fills the cache, and leaves
 /// the last logits in [`Buffer::Logits`] and the next token and position. 7 launches a layer (8 with
-/// [`Products::CublasLt`]) and 2 more, 3 for
+/// [`Products::CublasLt`](super::Products::CublasLt)) and 2 more, 3 for
 /// more than [`FEW_ROWS`](super::FEW_ROWS) sequences with weights in bf16.
 ///
 /// # Errors
@@ -178,6 +178,22 @@ impl Builder<'_> {
             at(Buffer::Keys, self.cached(layer)),
             at(Buffer::Values, self.cached(layer)),
             at(Buffer::Position, self.first),
+        ]
+    }
+
+    /// Where queries, keys and values of a layer go, and what says so; `count` is what a kernel counts its rows by.
+    pub(super) fn query_and_places(&self, layer: usize, count: usize) -> Vec<Argument> {
+        let Dims { width, heads, context, .. } = self.shape.dims;
+        vec![
+            at(Buffer::Position, self.first),
+            at(Buffer::Query, 0),
+            at(Buffer::Keys, self.cached(layer)),
+            at(Buffer::Values, self.cached(layer)),
+            int(count),
+            int(width),
+            int(heads),
+            int(context),
+            Argument::Float(self.shape.dims.score_scale(layer)),
         ]
     }
 

@@ -33,7 +33,7 @@ impl Builder<'_> {
             at(Buffer::QkvBias, layer * 3 * width),
             int(self.rows()),
         ];
-        arguments.extend(self.query_and_places(layer));
+        arguments.extend(self.query_and_places(layer, self.length));
         self.matmul(Operation::MatmulQkv, 3 * width, arguments);
     }
 
@@ -46,24 +46,8 @@ impl Builder<'_> {
         arguments.extend(numbers);
         self.library(Operation::LibraryProduct, arguments);
         let mut arguments = vec![at(Buffer::Joined, 0), at(Buffer::QkvBias, layer * 3 * width)];
-        arguments.extend(self.query_and_places(layer));
+        arguments.extend(self.query_and_places(layer, self.length));
         self.push(Operation::SplitQkv, [self.rows(), 1, 1], ROW_THREADS, 0, arguments);
-    }
-
-    /// Where queries, keys and values go, and what says so.
-    fn query_and_places(&self, layer: usize) -> Vec<Argument> {
-        let Dims { width, heads, context, .. } = self.shape.dims;
-        vec![
-            at(Buffer::Position, self.first),
-            at(Buffer::Query, 0),
-            at(Buffer::Keys, self.cached(layer)),
-            at(Buffer::Values, self.cached(layer)),
-            int(self.length),
-            int(width),
-            int(heads),
-            int(context),
-            Argument::Float(self.shape.dims.score_scale(layer)),
-        ]
     }
 
     /// `operation` on rows of `inputs`, by `[rows, weights, bias, result]` of a layer, for `outputs`.

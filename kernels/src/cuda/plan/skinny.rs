@@ -133,21 +133,13 @@ impl Builder<'_> {
     }
 
     fn skinny_qkv(&mut self, layer: usize) {
-        let Dims { width, heads, context, .. } = self.shape.dims;
-        let arguments = vec![
+        let Dims { width, .. } = self.shape.dims;
+        let mut arguments = vec![
             at(Buffer::Packed, 0),
             at(Buffer::QkvWeight, layer * 3 * width * width),
             at(Buffer::QkvBias, layer * 3 * width),
-            at(Buffer::Position, self.first),
-            at(Buffer::Query, 0),
-            at(Buffer::Keys, self.cached(layer)),
-            at(Buffer::Values, self.cached(layer)),
-            int(self.sequences),
-            int(width),
-            int(heads),
-            int(context),
-            Argument::Float(self.shape.dims.score_scale(layer)),
         ];
+        arguments.extend(self.query_and_places(layer, self.sequences));
         self.skinny(Operation::SkinnyQkv, 3 * width, 1, arguments);
     }
 

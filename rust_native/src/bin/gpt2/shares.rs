@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use ::kernels::cuda::{CubinCache, Device, Launching, Libraries, Library, Nvrtc, Search};
 use anyhow::ensure;
@@ -66,8 +66,7 @@ impl Shares {
             Kept::F32 => Weights::F32,
             Kept::Bf16 => Weights::Bf16,
         };
-        let folder = folder(&self.model)?;
-        let checkpoint = Checkpoint::open(Path::new(&folder))?;
+        let checkpoint = Checkpoint::open(&folder(&self.model)?)?;
         let processors = device.processors()?;
         let mut model = CudaGpt2::load(&checkpoint, weights, products, processors, device)?;
         let shares = model.shares(self.batch, self.context, self.rounds)?;

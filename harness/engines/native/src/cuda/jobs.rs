@@ -12,6 +12,11 @@ fn slices(prompts: &[Vec<u32>]) -> Vec<&[u32]> {
     prompts.iter().map(Vec::as_slice).collect()
 }
 
+/// What the last run took by the device's own clock. A device that fails here has failed the run before.
+fn device_ns<P: Player>(model: &CudaGpt2<P>) -> Option<u64> {
+    model.span_ns().ok().flatten()
+}
+
 /// Prompts through the model: logits of the last position and the likeliest id of each sequence.
 pub struct Prefill<'m, P> {
     model: &'m mut CudaGpt2<P>,
@@ -46,8 +51,7 @@ impl<P: Player> Job for Prefill<'_, P> {
     }
 
     fn device_ns(&self) -> Option<u64> {
-        // A device that fails here has failed the run before.
-        self.model.span_ns().ok().flatten()
+        device_ns(self.model)
     }
 }
 
@@ -102,8 +106,7 @@ impl<P: Player> Job for Decode<'_, P> {
     }
 
     fn device_ns(&self) -> Option<u64> {
-        // A device that fails here has failed the run before.
-        self.model.span_ns().ok().flatten()
+        device_ns(self.model)
     }
 }
 
@@ -141,8 +144,7 @@ impl<P: Player> Job for Stream<'_, P> {
     }
 
     fn device_ns(&self) -> Option<u64> {
-        // A device that fails here has failed the run before.
-        self.model.span_ns().ok().flatten()
+        device_ns(self.model)
     }
 }
 
@@ -225,8 +227,7 @@ impl<P: Player> Job for Generate<'_, P> {
     }
 
     fn device_ns(&self) -> Option<u64> {
-        // A device that fails here has failed the run before.
-        self.model.span_ns().ok().flatten()
+        device_ns(self.model)
     }
 }
 
