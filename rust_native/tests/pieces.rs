@@ -44,13 +44,15 @@ const KINDS: [&str; 16] =
     [" ", "\n", "a", "s", "l", "e", "1", "!", "'", "\0", "é", "世", "\u{a0}", "\u{3000}", "٣", "🙂"];
 
 /// What only the later patterns tell apart, and those of [`KINDS`] that matter to them.
-const LATER_KINDS: [&str; 17] =
-    [" ", "\n", "\r", "\t", "a", "s", "A", "1", "!", "/", "'", "ǅ", "世", "\u{301}", "\u{3000}", "٣", "—"];
+const LATER_KINDS: [&str; 20] = [
+    " ", "\n", "\r", "\t", "a", "s", "A", "1", "!", "/", "'", "ǅ", "世", "\u{301}", "\u{3000}", "٣", "—",
+    "ſ", "ʰ", "\u{a0}",
+];
 
-/// All texts of up to four characters.
-fn short(kinds: &[&str]) -> Vec<String> {
+/// All texts of up to so many characters.
+fn short(kinds: &[&str], characters: usize) -> Vec<String> {
     let mut texts = vec![String::new()];
-    for _ in 0..4 {
+    for _ in 0..characters {
         let longer = |text: &String| kinds.iter().map(|kind| format!("{text}{kind}")).collect::<Vec<_>>();
         texts = texts.iter().flat_map(longer).chain([String::new()]).collect();
     }
@@ -61,8 +63,54 @@ fn short(kinds: &[&str]) -> Vec<String> {
 #[test]
 fn every_short_text_at_every_edge() {
     let [gpt2, later @ ..] = &PATTERNS;
-    check_at_edges(&short(&KINDS), std::slice::from_ref(gpt2));
-    check_at_edges(&short(&LATER_KINDS), later);
+    check_at_edges(&short(&KINDS, 4), std::slice::from_ref(gpt2));
+    check_at_edges(&short(&LATER_KINDS, 4), later);
+}
+
+/// Begun at each place of a block, and at each from which it reaches over the end of a chunk.
+#[test]
+fn every_shorter_text_at_every_place() {
+    let [gpt2, later @ ..] = &PATTERNS;
+    for (kinds, patterns) in [(&KINDS[..], std::slice::from_ref(gpt2)), (&LATER_KINDS, later)] {
+        let texts = short(kinds, 3);
+        for room in (0..67).chain(2042..2049) {
+            let filler = &"ab ".repeat(room)[..room];
+            for (i, text) in texts.iter().enumerate() {
+                let text = format!("{filler}{text}{}", ["", "b", " b", "  b!"][(i + room) % 4]);
+                patterns.iter().for_each(|pattern| check_pattern(pattern, text.as_bytes()));
+            }
+        }
+    }
+}
+
+/// Alone, twice, and beside characters of every class; these many at a time, so that blocks end anywhere.
+#[test]
+fn every_code_point_once_and_twice() {
+    let all: Vec<char> = (0..=char::MAX as u32).filter_map(char::from_u32).collect();
+    for some in all.chunks(997) {
+        let mut text = String::new();
+        for c in some {
+            let twice = format!("{c}{c}");
+            check(&twice.as_bytes()[..c.len_utf8()]);
+            check(twice.as_bytes());
+            text += &format!("{twice}a{c}B'{c} {twice}\n{twice}1!{c}/{c}世{c}A{c}\u{301}{c}");
+        }
+        check(text.as_bytes());
+    }
+}
+
+/// Texts that an earlier state of the scanners split differently.
+#[test]
+fn texts_that_were_split_wrongly() {
+    for text in ["—s", "s's's", "A'S'M", "\u{41000}a", "\u{3000}\nsǅs"] {
+        check(text.as_bytes());
+        for room in 0..130 {
+            check(format!("{}{text}", "s".repeat(room)).as_bytes());
+        }
+    }
+    check(&[228, 128, 128, 196, 128, 0, 0]);
+    let digits: String = (0..600).map(|i| if i % 7 == 3 { " " } else { &"1111"[..1 + i % 4] }).collect();
+    check(digits.as_bytes());
 }
 
 fn check_at_edges(texts: &[String], patterns: &[Pattern]) {
@@ -78,6 +126,25 @@ fn check_at_edges(texts: &[String], patterns: &[Pattern]) {
             for length in [2044, 2045, 2046, 2047] {
                 let before = &"ab ".repeat(length)[..length];
                 check(&format!("{before}{text}{}", behind[i / 16 % 4]));
+            }
+        }
+    }
+}
+
+/// Runs as long as many blocks, behind and before characters that they may belong to.
+#[test]
+fn long_runs_of_what_later_patterns_take_together() {
+    let runs = [
+        "\n", " \n", "\t", "\r\n", "/", "!/", "1", "٣", "A", "世A", "世", "\u{301}", "!\u{301}", "\u{3000}",
+        "'s", "'",
+    ];
+    for run in runs {
+        for bytes in [200, 1000, 2040, 2046, 2047, 2048, 2049, 4099, 9001] {
+            let run = run.repeat(bytes / run.len());
+            for before in ["", "a", "A", "!", " ", "\n", "— ", "世"] {
+                for behind in ["", "a", "A", "\n", " x", "!"] {
+                    check(format!("{before}{run}{behind}").as_bytes());
+                }
             }
         }
     }
@@ -115,8 +182,10 @@ fn contractions_over_an_edge() {
     let behind = ["", "a", "A", "'s", " ", "!"];
     for before in ["", "a", "A", " ", "1", "!", "\n", "世", "\u{301}", "'s"] {
         for (first, second) in letters.iter().flat_map(|first| letters.map(|second| (first, second))) {
-            for (room, behind) in (58..67).flat_map(|room| behind.map(|behind| (room, behind))) {
-                let filler = &"b ".repeat(room)[..room];
+            let rooms = (58..67).chain([2043, 2044, 2045, 2046, 2047]);
+            for (i, (room, behind)) in rooms.flat_map(|room| behind.map(|behind| (room, behind))).enumerate()
+            {
+                let filler = &["b ", "b"][i % 2].repeat(room)[..room];
                 check(format!("{filler}{before}'{first}{second}{behind}").as_bytes());
             }
         }
@@ -182,13 +251,16 @@ fn check_bytes(text: &[u8]) {
 
 #[test]
 fn truncated_and_impossible_bytes() {
-    let text = "aé世🙂 \u{3000}\u{10FFFF}".as_bytes();
-    for from in 0..text.len() {
-        for to in from..=text.len() {
-            for before in [0, 60, 61, 62, 63, 2046] {
-                let spaced = [&b"a ".repeat(before)[..before], &text[from..to]].concat();
-                check_bytes(&spaced);
-                check_bytes(&[&spaced[..], b" x"].concat());
+    for text in ["aé世🙂 \u{3000}\u{10FFFF}", "世A\u{301}'ſǅ—\r/\u{3000}\n٣१!𐐀"].map(str::as_bytes)
+    {
+        for from in 0..text.len() {
+            for to in from..=text.len() {
+                for before in [0, 60, 61, 62, 63, 2045, 2046] {
+                    let spaced = [&b"a ".repeat(before)[..before], &text[from..to]].concat();
+                    check_bytes(&spaced);
+                    check_bytes(&[&spaced[..], b" x"].concat());
+                    check_bytes(&[&spaced[..], &text[from..to]].concat());
+                }
             }
         }
     }
