@@ -4,8 +4,9 @@
 //! The crate tiktoken-rs carries these; the files of ranks are made anew from it, and have the published
 //! digests, or they would not load.
 
+mod peers;
+
 use std::fs;
-use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 use base64::Engine as _;
@@ -13,6 +14,7 @@ use base64::engine::general_purpose::STANDARD;
 use fancy_regex::Regex;
 use kernels::Isa;
 use kernels::text::Scanner;
+use peers::{LLAMA3_PATTERN, write_ranks};
 use proptest::prelude::*;
 use rust_native::{Error, Pattern, Special, Tokenizer};
 use tempfile::TempDir;
@@ -23,8 +25,6 @@ use tokenizers::utils::SysRegex;
 /// As tiktoken has them.
 const R50K: &str = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s";
 const CL100K: &str = r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}++|\p{N}{1,3}+| ?[^\s\p{L}\p{N}]++[\r\n]*+|\s++$|\s*[\r\n]|\s+(?!\S)|\s";
-/// As Llama 3's tokenizer.json has it.
-const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 const O200K: &str = tiktoken_rs::O200K_BASE_PAT_STR;
 
 /// A pattern with a scanner, and the regular expression that it stands for.
@@ -45,7 +45,7 @@ static CASES: LazyLock<Vec<Case>> = LazyLock::new(|| {
     vec![
         case(Pattern::Gpt2, R50K),
         case(Pattern::Cl100k, CL100K),
-        case(Pattern::Llama3, LLAMA3),
+        case(Pattern::Llama3, LLAMA3_PATTERN),
         case(Pattern::O200k, O200K),
     ]
 });
@@ -143,21 +143,6 @@ fn every_code_point() {
 struct Peer {
     ours: Vec<Tokenizer>,
     theirs: &'static CoreBPE,
-}
-
-/// Writes the file of ranks that a tokenizer of tiktoken's was made from.
-fn write_ranks(dir: &Path, name: &str, theirs: &CoreBPE, ranks: u32) -> PathBuf {
-    let path = dir.join(name);
-    let mut text = String::new();
-    for rank in 0..ranks {
-        // p50k's special token has a place among the ranks.
-        if ranks > 50_256 && rank == 50_256 && ranks < 60_000 {
-            continue;
-        }
-        text += &format!("{} {rank}\n", STANDARD.encode(theirs.decode_bytes(&[rank]).unwrap()));
-    }
-    fs::write(&path, text).unwrap();
-    path
 }
 
 static DIR: LazyLock<TempDir> = LazyLock::new(|| tempfile::tempdir().unwrap());
