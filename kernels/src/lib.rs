@@ -25,6 +25,7 @@ pub use cpu::isa::Isa;
 pub use cpu::kv::{KvCache, KvShape};
 pub use cpu::linear::{Best, Input, Linear, Output};
 pub use cpu::pack::{PANEL, Packed};
+pub use cpu::packed_file::{LAYOUT, PackedFile};
 pub use cpu::packer::Packer;
 pub use cpu::pool::{PinError, Pinning, Team, allowed_cpus};
 pub use precision::{KvPrecision, Precision, UnknownPrecision};

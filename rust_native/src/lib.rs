@@ -27,6 +27,7 @@ pub mod generate;
 pub mod init;
 mod json;
 pub mod model;
+mod replacement;
 pub mod sample;
 pub mod scaling;
 

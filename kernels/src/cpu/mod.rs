@@ -15,6 +15,7 @@ pub mod isa;
 pub mod kv;
 pub mod linear;
 pub mod pack;
+pub mod packed_file;
 pub mod packer;
 pub mod pool;
 pub mod portable;

@@ -79,6 +79,17 @@ impl Packed {
         size_of_val::<[f32]>(&self.data)
     }
 
+    /// The panels as they lie in memory, in this machine's byte order: what a
+    /// [`PackedFile`](super::packed_file::PackedFile) takes them from.
+    pub fn as_bytes(&self) -> &[u8] {
+        self.data.bytes()
+    }
+
+    /// Words of 32 bits that a `[k, n]` matrix takes.
+    pub fn words_of(precision: Precision, k: usize, n: usize) -> usize {
+        n.div_ceil(PANEL) * stride(precision, k)
+    }
+
     /// The address of the first panel.
     pub(crate) fn start(&self) -> usize {
         self.data.as_ptr().addr()

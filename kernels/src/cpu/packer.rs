@@ -21,7 +21,8 @@ use super::integers::{self, GROUP};
 use super::pack::{PANEL, Packed, stride};
 use super::pool::Queue;
 use super::share::Shared;
-use crate::buffer::{Arena, words_mut};
+use crate::buffer::arena::Arena;
+use crate::buffer::words_mut;
 use crate::{Buffer, Precision};
 
 /// Floats of a block at most, but for [`GROUP`] rows of very wide matrices.
@@ -128,7 +129,7 @@ impl<'c> Packer<'c> {
     fn fresh(&mut self, k: usize, n: usize) -> Packed {
         let in_range = self.precision != Precision::Int8 || k <= integers::MAX_INPUTS;
         assert!(in_range, "{k} inputs are too many for int8: at most {}", integers::MAX_INPUTS);
-        let len = n.div_ceil(PANEL) * stride(self.precision, k);
+        let len = Packed::words_of(self.precision, k, n);
         let mut data = self.arena.as_mut().map_or_else(|| Buffer::zeroed(len), |arena| arena.zeroed(len));
         if several_nodes() {
             self.touch(n.div_ceil(PANEL), &mut data);

@@ -9,8 +9,10 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
 
 use memmap2::Mmap;
+use sha2::{Digest, Sha256};
 
 use super::format::{self, Layout, Tensor};
 use super::problem;
@@ -68,6 +70,32 @@ impl MappedFile {
             out.copy_from_slice(&self.data()[start..][..out.len()]);
             Ok(())
         }
+    }
+
+    /// Adds what [`Checkpoint::fingerprint`](super::Checkpoint::fingerprint) says to `digest`.
+    pub(super) fn digest(&self, digest: &mut Sha256) -> Result<(), Error> {
+        const SAMPLES: usize = 64;
+        const SAMPLE: usize = 4096;
+        let asked = |e| Error::io(&self.path, "open", e);
+        let path = fs::canonicalize(&self.path).map_err(asked)?;
+        let changed = fs::metadata(&path).and_then(|metadata| metadata.modified()).map_err(asked)?;
+        // Before 1970 is a time too.
+        let changed = changed.duration_since(UNIX_EPOCH).unwrap_or_else(|before| before.duration());
+        let path = path.as_os_str().as_encoded_bytes();
+        let (header, data) = (self.layout.data, self.data().len());
+        for number in [path.len() as u128, header as u128, data as u128, changed.as_nanos()] {
+            digest.update(number.to_le_bytes());
+        }
+        digest.update(path);
+        digest.update(&self.map.as_deref().unwrap_or_default()[..header]);
+        // Read, lest a fault bring in all the pages around a sample.
+        let mut sample = [0; SAMPLE];
+        for start in (0..data).step_by((data / SAMPLES).max(SAMPLE)) {
+            let sample = &mut sample[..SAMPLE.min(data - start)];
+            self.read(start, sample)?;
+            digest.update(&*sample);
+        }
+        Ok(())
     }
 
     pub(super) fn path(&self) -> &Path {

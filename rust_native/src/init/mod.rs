@@ -14,7 +14,6 @@
 pub mod default;
 pub mod normal;
 pub mod philox;
-mod write;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -24,8 +23,8 @@ use sha2::{Digest, Sha256};
 
 use self::normal::standard_normal;
 use self::philox::Philox;
-use self::write::Replacement;
 use crate::checkpoint::{CONFIG_FILE, INDEX_FILE, WEIGHTS_FILE};
+use crate::replacement::Replacement;
 use crate::{Activation, Config, Error};
 
 /// Standard deviation of GPT-2's initialisation.

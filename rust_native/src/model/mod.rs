@@ -5,13 +5,17 @@
 
 mod forward;
 mod jobs;
+mod kept;
 
 pub(crate) use forward::CHUNK;
 pub use forward::{NewTokens, Want};
 
 use std::borrow::Cow;
+use std::path::PathBuf;
 
-use kernels::{Cpu, Isa, KvPrecision, Linear, Packer, Pinning, Precision};
+use kernels::{Cpu, Isa, KvPrecision, Linear, Packed, PackedFile, Packer, Pinning, Precision};
+
+use self::kept::Kept;
 
 use crate::checkpoint::Elements;
 use crate::generate::GenerateError;
@@ -37,6 +41,12 @@ pub struct Options {
     pub theta_hat: Option<f32>,
     /// Which threads are held to one CPU each, from the load on.
     pub pinning: Pinning,
+    /// The folder, created where it is missing, in which [`Gpt2::load`] keeps the packed matrices: as many
+    /// bytes as the weights have in `precision`. Who loads the same checkpoint from then on has them from
+    /// there, on Linux mapped, in the page cache's memory and not in its own: the start is a matter of
+    /// opening a file. A step reads small pages then, which costs it some percent. `None` packs at every
+    /// load.
+    pub packed: Option<PathBuf>,
 }
 
 impl Default for Options {
@@ -49,6 +59,7 @@ impl Default for Options {
             cache: KvPrecision::F32,
             theta_hat: None,
             pinning: Pinning::None,
+            packed: None,
         }
     }
 }
@@ -61,6 +72,8 @@ pub struct Gpt2 {
     precision: Precision,
     cache: KvPrecision,
     theta_hat: f32,
+    /// Whether the matrices lie in a file of [`Options::packed`].
+    mapped: bool,
     /// Token table `[V, C]`, packed as `[C, V]`: the embedding, and the head when tied.
     tokens: Linear,
     /// Position table `[P, C]`.
@@ -92,19 +105,39 @@ struct Block {
     inner_out: Linear,
 }
 
+impl Block {
+    /// In the order in which they were loaded.
+    fn matrices(&self) -> [&Packed; 4] {
+        [&self.qkv, &self.attention_out, &self.inner, &self.inner_out].map(|linear| &linear.weight)
+    }
+}
+
 impl Gpt2 {
     /// Loads a checkpoint.
     ///
     /// # Errors
-    /// As [`Gpt2::from_tensors`], and what the checkpoint says of a missing or misshapen tensor.
+    /// As [`Gpt2::from_tensors`], and what the checkpoint says of a missing or misshapen tensor;
+    /// [`Error::Io`] naming the file if [`Options::packed`] cannot be read or written. A file there that is
+    /// damaged, or of other weights, is replaced.
     pub fn load(checkpoint: &Checkpoint, options: &Options) -> Result<Gpt2, Error> {
-        Gpt2::build(checkpoint.config(), options, |name, shape| {
-            checkpoint.elements(name, shape).map(Values::File)
-        })
+        let build = |file| {
+            Gpt2::build(checkpoint.config(), options, file, |name, shape| {
+                checkpoint.elements(name, shape).map(Values::File)
+            })
+        };
+        let Some(folder) = &options.packed else { return build(None) };
+        let kept = Kept::of(folder, checkpoint, options.precision)?;
+        if let Some(file) = kept.open()? {
+            return build(Some((&kept, file)));
+        }
+        let model = build(None)?;
+        kept.write(model.matrices())?;
+        Ok(model)
     }
 
     /// Builds a model from any source of tensors. `tensor(name, shape)` gives the row-major values
-    /// under Hugging Face's name without the `transformer.` prefix; each is asked for once.
+    /// under Hugging Face's name without the `transformer.` prefix; each is asked for once. Nothing is
+    /// kept in [`Options::packed`].
     ///
     /// # Errors
     /// An impossible `config`, the source's own error, `BadSampling` for a `theta_hat` that is not
@@ -114,12 +147,14 @@ impl Gpt2 {
         options: &Options,
         mut tensor: impl FnMut(&str, &[usize]) -> Result<Cow<'a, [f32]>, E>,
     ) -> Result<Gpt2, E> {
-        Gpt2::build(config, options, |name, shape| tensor(name, shape).map(Values::Memory))
+        Gpt2::build(config, options, None, |name, shape| tensor(name, shape).map(Values::Memory))
     }
 
+    /// Matrices are taken from `file` if there is one.
     fn build<'a, E: From<GenerateError> + From<Error>>(
         config: &Config,
         options: &Options,
+        file: Option<(&Kept, PackedFile)>,
         tensor: impl FnMut(&str, &[usize]) -> Result<Values<'a>, E>,
     ) -> Result<Gpt2, E> {
         config.check()?;
@@ -129,8 +164,8 @@ impl Gpt2 {
             return Err(GenerateError::option("theta_hat", theta_hat, remedy).into());
         }
         let cpu = Cpu::with(options.threads, options.isa, options.pinning).map_err(GenerateError::from)?;
-        let packer = Packer::new(&cpu, options.precision);
-        let mut source = Source { packer, tensor, prefix: String::new() };
+        let (packer, mapped) = (Packer::new(&cpu, options.precision), file.is_some());
+        let mut source = Source { packer, file, tensor, prefix: String::new() };
         let (c, f, v) = (config.n_embd, config.n_inner, config.vocab_size);
         let tokens = source.head("wte.weight", v, c)?;
         let positions = source.vector("wpe.weight", &[config.n_positions, c])?;
@@ -151,7 +186,7 @@ impl Gpt2 {
         let head =
             if config.tie_word_embeddings { None } else { Some(source.head("lm_head.weight", v, c)?) };
         let (config, precision, cache) = (config.clone(), options.precision, options.cache);
-        Ok(Gpt2 { config, cpu, precision, cache, theta_hat, tokens, positions, blocks, norm, head })
+        Ok(Gpt2 { config, cpu, precision, cache, theta_hat, mapped, tokens, positions, blocks, norm, head })
     }
 
     /// The model's shape.
@@ -168,7 +203,7 @@ impl Gpt2 {
     }
 
     /// What is running, for a record: precision, the path its products take, threads, whether they are
-    /// pinned, and what is not the default of cache and `theta_hat`, such as `f32 avx512 threads=2` or
+    /// pinned, what is not the default of cache and `theta_hat`, and whether the weights lie in a file, such as `f32 avx512 threads=2` or
     /// `int8 avx512-vnni threads=2 cache=bf16`.
     pub fn identity(&self) -> String {
         let mut name =
@@ -182,7 +217,15 @@ impl Gpt2 {
         if self.theta_hat != 1.0 {
             name.push_str(&format!(" theta_hat={}", self.theta_hat));
         }
+        if self.mapped {
+            name.push_str(" mapped");
+        }
         name
+    }
+
+    /// Whether the weight matrices lie in a file of [`Options::packed`].
+    pub fn is_mapped(&self) -> bool {
+        self.mapped
     }
 
     /// What the weight matrices are kept in.
@@ -198,14 +241,19 @@ impl Gpt2 {
     /// Bytes of weights one decode step reads at batch 1, scales included: the price of a token in
     /// memory traffic.
     pub fn bytes_per_token(&self) -> usize {
-        let of_block = |b: &Block| {
-            [&b.qkv, &b.attention_out, &b.inner, &b.inner_out].map(|l| l.weight.bytes()).iter().sum::<usize>()
-        };
-        self.blocks.iter().map(of_block).sum::<usize>() + self.head().weight.bytes()
+        let of_blocks = self.blocks.iter().flat_map(Block::matrices);
+        of_blocks.map(Packed::bytes).sum::<usize>() + self.head().weight.bytes()
     }
 
     pub(crate) fn cpu(&self) -> &Cpu {
         &self.cpu
+    }
+
+    /// In the order in which they were loaded.
+    fn matrices(&self) -> impl Iterator<Item = &Packed> {
+        let blocks = self.blocks.iter().flat_map(Block::matrices);
+        let head = self.head.iter().map(|head| &head.weight);
+        std::iter::once(&self.tokens.weight).chain(blocks).chain(head)
     }
 
     fn head(&self) -> &Linear {
@@ -246,6 +294,8 @@ impl Values<'_> {
 /// A source of tensors with the names of one block in front, and what packs them.
 struct Source<'c, F> {
     packer: Packer<'c>,
+    /// Where the matrices are packed already.
+    file: Option<(&'c Kept, PackedFile)>,
     tensor: F,
     prefix: String,
 }
@@ -279,15 +329,25 @@ impl<'a, E: From<Error>, F: FnMut(&str, &[usize]) -> Result<Values<'a>, E>> Sour
 
     /// A Conv1D: weight `[k, n]`, bias `[n]`.
     fn linear(&mut self, name: &str, k: usize, n: usize) -> Result<Linear, E> {
-        let values = self.get(&format!("{name}.weight"), &[k, n])?;
-        let weight = self.packer.kn(k, n, |start, out| values.read(start, out))?;
+        let weight = match &mut self.file {
+            Some((kept, file)) => kept.next(file, k, n)?,
+            None => {
+                let values = self.get(&format!("{name}.weight"), &[k, n])?;
+                self.packer.kn(k, n, |start, out| values.read(start, out))?
+            }
+        };
         Ok(Linear { weight, bias: self.vector(&format!("{name}.bias"), &[n])? })
     }
 
     /// A token table or head `[v, c]`, without bias.
     fn head(&mut self, name: &str, v: usize, c: usize) -> Result<Linear, E> {
-        let values = self.get(name, &[v, c])?;
-        let weight = self.packer.nk(v, c, |start, out| values.read(start, out))?;
+        let weight = match &mut self.file {
+            Some((kept, file)) => kept.next(file, c, v)?,
+            None => {
+                let values = self.get(name, &[v, c])?;
+                self.packer.nk(v, c, |start, out| values.read(start, out))?
+            }
+        };
         Ok(Linear { weight, bias: Vec::new() })
     }
 }

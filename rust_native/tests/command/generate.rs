@@ -54,6 +54,14 @@ fn generate_streams_what_the_library_generates() {
     let given = json(&[&given[..], &[&as_ids.join(","), "--json"]].concat());
     assert_eq!(given["ids"], line["ids"]);
 
+    let folder = dir.path().join("packed");
+    for (round, mapped) in [("first", false), ("second", true)] {
+        let output = gpt2(&[&base[..], &["--packed", folder.to_str().unwrap()]].concat(), b"");
+        assert_eq!(output.stdout, format!("{text}\n").as_bytes(), "{round}");
+        let speed = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(speed.contains(" mapped)"), mapped, "{speed}");
+    }
+
     let stop = line["ids"][0].to_string();
     let stopped = json(&[&base[..], &["--json", "--stop", &stop]].concat());
     assert_eq!((&stopped["finish"], stopped["ids"].as_array().unwrap().len()), (&"stop".into(), 1));

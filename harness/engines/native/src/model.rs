@@ -19,40 +19,52 @@ pub struct Cpu {
 }
 
 /// What a model is loaded for: kept by every job that loads one itself.
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct How {
     /// Number format of the weights.
     pub precision: Precision,
     /// Threads, the caller's included.
     pub threads: usize,
+    /// Where packed weights are kept, to be mapped.
+    pub packed: Option<PathBuf>,
 }
 
 impl How {
     /// Loads `folder` for the best instruction set of this processor.
-    pub fn load(self, folder: &Path) -> Result<Gpt2> {
-        let options = Options { threads: self.threads, precision: self.precision, ..Options::default() };
-        Ok(Gpt2::load(&Checkpoint::open(folder)?, &options)?)
+    pub fn load(&self, folder: &Path) -> Result<Gpt2> {
+        let (threads, precision, packed) = (self.threads, self.precision, self.packed.clone());
+        let options = Options { threads, precision, packed, ..Options::default() };
+        let checkpoint = Checkpoint::open(folder)?;
+        let model = Gpt2::load(&checkpoint, &options)?;
+        if options.packed.is_some() && !model.is_mapped() {
+            // The first load of all packs and keeps; a model of this engine is one that lies in the file.
+            drop(model);
+            return Ok(Gpt2::load(&checkpoint, &options)?);
+        }
+        Ok(model)
     }
 }
 
 impl Cpu {
-    /// `cpu-f32`, `cpu-bf16`, `cpu-int8` or `cpu-int4`.
-    pub fn parse(variant: &str) -> Option<Cpu> {
+    /// `cpu-f32`, `cpu-bf16`, `cpu-int8` or `cpu-int4`; with a folder, the one whose packed weights are
+    /// mapped from there.
+    pub fn parse(variant: &str, packed: Option<PathBuf>) -> Option<Cpu> {
         let precision = variant.strip_prefix("cpu-")?.parse().ok()?;
-        Some(Cpu { how: How { precision, threads: 1 }, model: None, tokenizer: None })
+        Some(Cpu { how: How { precision, threads: 1, packed }, model: None, tokenizer: None })
     }
 
     fn load_model(&mut self, order: &Prepare) -> Result<()> {
         let (folder, how) = (order.files.model()?, self.how(order));
         if self.model.as_ref().is_none_or(|(path, kept, _)| path != folder || *kept != how) {
             self.model = None;
-            self.model = Some((folder.to_path_buf(), how, how.load(folder)?));
+            let model = how.load(folder)?;
+            self.model = Some((folder.to_path_buf(), how, model));
         }
         Ok(())
     }
 
     fn how(&self, order: &Prepare) -> How {
-        How { threads: order.threads.max(1), ..self.how }
+        How { threads: order.threads.max(1), ..self.how.clone() }
     }
 
     fn load_tokenizer(&mut self, order: &Prepare) -> Result<()> {
@@ -71,15 +83,17 @@ impl Cpu {
 
 impl Engine for Cpu {
     fn identity(&self) -> Identity {
+        let mapped = self.how.packed.is_some();
         let path = kernels::Cpu::new(1, None).map_or("unknown", |cpu| cpu.path(self.how.precision));
         let settings = [
             ("isa", Isa::best().name().to_string()),
             ("path", path.to_string()),
             ("cache", "preallocated".to_string()),
             ("huge_pages", format!("advised; kernel: {}", huge_pages())),
+            ("weights", if mapped { "packed before, mapped" } else { "packed at load" }.to_string()),
         ];
         Identity {
-            engine: format!("native/cpu-{}", self.how.precision),
+            engine: format!("native/cpu-{}{}", self.how.precision, if mapped { "-mapped" } else { "" }),
             language: "rust".into(),
             precision: self.how.precision.name().into(),
             versions: [("rust_native".to_string(), env!("CARGO_PKG_VERSION").to_string())].into(),

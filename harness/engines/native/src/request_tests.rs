@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 use worker::{Engine, Reply};
 
 fn engine() -> impl Engine {
-    Cpu::parse("cpu-f32").expect("a variant")
+    Cpu::parse("cpu-f32", None).expect("a variant")
 }
 
 /// The library's answer to each text alone, ids after ids, and their text.

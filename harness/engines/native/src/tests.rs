@@ -71,7 +71,7 @@ impl Bench {
 
     /// `tokens` greedy ids behind `prompt` and the logits of the last, without cache or batch.
     fn greedy(&self, precision: Precision, prompt: &[u32], tokens: usize) -> (Vec<u32>, Vec<f32>) {
-        let model = How { precision, threads: 1 }.load(self.folder.path()).unwrap();
+        let model = How { precision, threads: 1, packed: None }.load(self.folder.path()).unwrap();
         let (mut ids, mut last) = (prompt.to_vec(), Vec::new());
         for _ in 0..tokens {
             let logits = model.logits_all(&ids).unwrap();
@@ -88,7 +88,7 @@ pub fn ids_of(bytes: &[u8]) -> Vec<u32> {
 }
 
 fn cpu(precision: Precision) -> Cpu {
-    Cpu::parse(&format!("cpu-{precision}")).unwrap()
+    Cpu::parse(&format!("cpu-{precision}"), None).unwrap()
 }
 
 fn assert_close(found: &[f32], expected: &[f32]) {
@@ -150,6 +150,28 @@ fn generation_is_the_same_with_and_without_a_cache() {
     let task = format!(r#"{{"kind":"generate","tokens":6,"sampling":{sampling}}}"#);
     let got = bench.measure(&mut cpu(Precision::F32), &task, 1);
     assert_eq!((got.sample.units, got.sample.digest.as_str(), got.answer.len()), (6, "", 0));
+}
+
+#[test]
+fn mapped_weights_give_the_same_answers_from_the_first_process_on() {
+    let bench = Bench::new(&PROMPTS, &[]);
+    let packed = tempfile::tempdir().unwrap();
+    for precision in Precision::ALL {
+        // What a process keeps is the next one's: here, the next engine's.
+        for _ in 0..2 {
+            let mut mapped = Cpu::parse(&format!("cpu-{precision}"), Some(packed.path().into())).unwrap();
+            assert_eq!(mapped.identity().engine, format!("native/cpu-{precision}-mapped"));
+            for task in
+                [r#"{"kind":"decode","context":8,"tokens":4,"batch":1}"#, r#"{"kind":"start","tokens":8}"#]
+            {
+                let [got, expected] =
+                    [&mut mapped, &mut cpu(precision)].map(|engine| bench.measure(engine, task, 1));
+                assert_eq!(got.answer, expected.answer, "{precision} {task}");
+                assert_eq!(got.logits, expected.logits, "{precision} {task}");
+            }
+        }
+    }
+    assert_eq!(std::fs::read_dir(packed.path()).unwrap().count(), Precision::ALL.len());
 }
 
 #[test]
@@ -229,5 +251,5 @@ fn every_declared_engine_introduces_itself_as_declared() {
         assert!(toml.contains(&format!("name = \"{}\"", identity.engine)), "{}", identity.engine);
         assert!(toml.contains(&format!("\"cpu-{precision}\"]")) && identity.settings.contains_key("isa"));
     }
-    assert!(Cpu::parse("cpu-int3").is_none() && Cpu::parse("int8").is_none());
+    assert!(Cpu::parse("cpu-int3", None).is_none() && Cpu::parse("int8", None).is_none());
 }

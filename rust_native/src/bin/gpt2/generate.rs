@@ -2,6 +2,7 @@
 
 use std::io::{self, Read, Write};
 use std::ops::ControlFlow;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
@@ -37,6 +38,10 @@ pub struct Generate {
     /// Hold each thread to a CPU of its own: steadier on a machine that nobody else uses
     #[arg(long)]
     pin: bool,
+    /// Keep the weights as they are packed in this folder, and map them from there from the next time on:
+    /// a start in a fraction of the time, for some percent of each step's speed
+    #[arg(long, value_name = "DIR")]
+    packed: Option<PathBuf>,
     /// New tokens at most; default: 64, or fewer where the context ends
     #[arg(long, value_name = "N")]
     max_new_tokens: Option<usize>,
@@ -86,8 +91,12 @@ impl Generate {
         let prompt = self.prompt_ids(tokenizer.as_ref())?;
         let options = self.options(checkpoint.config(), tokenizer.as_ref(), prompt.len())?;
         let pinning = if self.pin { Pinning::All } else { Pinning::None };
-        let how =
-            Options { theta_hat: self.theta_hat, pinning, ..self.model.options(self.precision, self.cache) };
+        let how = Options {
+            theta_hat: self.theta_hat,
+            pinning,
+            packed: self.packed.clone(),
+            ..self.model.options(self.precision, self.cache)
+        };
         let model = Gpt2::load(&checkpoint, &how)?;
         let mut printer = Printer::new(tokenizer.as_ref(), self.json);
         let beams = matches!(options.strategy, Strategy::Beam { .. });

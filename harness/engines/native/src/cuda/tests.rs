@@ -76,7 +76,7 @@ fn on_a_gpu_f32_answers_as_the_cpu_does() {
             eprintln!("SKIPPED on_a_gpu_f32_answers_as_the_cpu_does: {reason}");
             return;
         }
-        let mut cpu = Cpu::parse("cpu-f32").unwrap();
+        let mut cpu = Cpu::parse("cpu-f32", None).unwrap();
         assert_eq!(
             bench.measure(&mut gpu, task, 1).answer,
             bench.measure(&mut cpu, task, 1).answer,

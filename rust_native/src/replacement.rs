@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::Error;
 
 /// A file being written under a temporary name.
-pub(super) struct Replacement {
+pub(crate) struct Replacement {
     file: File,
     temporary: PathBuf,
     path: PathBuf,
@@ -18,7 +18,7 @@ pub(super) struct Replacement {
 
 impl Replacement {
     /// Begins to write what will become `path`.
-    pub(super) fn create(path: &Path) -> Result<Self, Error> {
+    pub(crate) fn create(path: &Path) -> Result<Self, Error> {
         // Distinct within the process and between processes: two may fill the same cache at once.
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -28,12 +28,17 @@ impl Replacement {
         Ok(Self { file, temporary, path: path.to_owned() })
     }
 
-    pub(super) fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
         self.file.write_all(bytes).map_err(|e| Error::io(&self.path, "write", e))
     }
 
+    /// Waits until everything written is on the disk.
+    pub(crate) fn sync(&self) -> Result<(), Error> {
+        self.file.sync_data().map_err(|e| Error::io(&self.path, "write", e))
+    }
+
     /// Renames into place and returns the final path.
-    pub(super) fn finish(mut self) -> Result<PathBuf, Error> {
+    pub(crate) fn finish(mut self) -> Result<PathBuf, Error> {
         self.file.flush().map_err(|e| Error::io(&self.path, "write", e))?;
         fs::rename(&self.temporary, &self.path).map_err(|e| Error::io(&self.path, "rename", e))?;
         Ok(self.path.clone())
