@@ -53,8 +53,10 @@ fn by_definition(all: &All<'_>) -> (Classes, u64, Vec<u16>, u32) {
     };
     let classes = Classes {
         letters: mask(&|b| b.is_ascii() && char::from(b).is_alphabetic()),
+        capitals: mask(&|b| b.is_ascii() && char::from(b).is_uppercase()),
         digits: mask(&|b| b.is_ascii() && char::from(b).is_numeric()),
         spaces: mask(&|b| b.is_ascii() && char::from(b).is_whitespace()),
+        lines: mask(&|b| b == 10 || b == 13),
         blanks: mask(&|b| b == 0x20),
         quotes: mask(&|b| b == 0x27),
         high: mask(&|b| b > 127),

@@ -1,9 +1,10 @@
 //! The tokenizer under criterion: `cargo bench -p rust_native --bench bpe`.
 //!
 //! `encode` is length x script x cold or warm: `warm` shares one encoder and its word caches, `cold` counts
-//! the first call of a fresh tokenizer's first encoder, its tables made beforehand. Throughput is in bytes
-//! of text. English and code are this repository's own notes and sources, so they are there on every
-//! machine; the other scripts are words drawn by a fixed congruence, which repeat as words do.
+//! the first call of a fresh tokenizer's first encoder, its tables made beforehand. `split` finds pieces only, by
+//! each pattern with a scanner. Throughput is in bytes of text. English and code are this repository's own notes
+//! and sources, so they are there on every machine; the other scripts are words drawn by a fixed congruence,
+//! which repeat as words do.
 
 mod texts;
 
@@ -11,7 +12,8 @@ use std::hint::black_box;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use kernels::Isa;
-use rust_native::{Special, Tokenizer};
+use kernels::text::Scanner;
+use rust_native::{Pattern, Special, Tokenizer};
 
 use texts::{cut, english_and_code, letters, words};
 
@@ -70,6 +72,25 @@ fn isa(criterion: &mut Criterion) {
         });
     }
     group.finish();
+}
+
+/// Pieces alone, by each pattern: by its specification and the encoder's way.
+fn split(criterion: &mut Criterion) {
+    let patterns = [Pattern::Gpt2, Pattern::Cl100k, Pattern::Llama3, Pattern::O200k];
+    for (script, text) in scripts() {
+        let text = cut(&text, 64 << 10).as_bytes();
+        let mut group = criterion.benchmark_group(format!("split/{script}"));
+        group.throughput(Throughput::Bytes(text.len() as u64));
+        for pattern in &patterns {
+            group.bench_function(format!("{pattern:?}/one-by-one"), |bench| {
+                bench.iter(|| black_box(pattern.ends(black_box(text))));
+            });
+            group.bench_function(format!("{pattern:?}/by-blocks"), |bench| {
+                bench.iter(|| black_box(pattern.ends_by_blocks(Scanner::best(), black_box(text))));
+            });
+        }
+        group.finish();
+    }
 }
 
 /// Texts that have been somebody's cliff, at two lengths: who is linear takes ten times as long.
@@ -135,5 +156,5 @@ fn decode(criterion: &mut Criterion) {
     criterion.bench_function("load/embedded", |bench| bench.iter(|| black_box(Tokenizer::gpt2())));
 }
 
-criterion_group!(benches, encode, isa, worst, batch, decode);
+criterion_group!(benches, encode, isa, split, worst, batch, decode);
 criterion_main!(benches);

@@ -3,14 +3,14 @@
 
 mod peers;
 
-use peers::{EVERY, OURS, THEIRS, their_ends, theirs, tiktoken};
+use peers::{GPT2, OURS};
 use proptest::prelude::*;
 use rust_native::bpe::split::{ends, pieces};
 use rust_native::{Error, Special, Tokenizer};
 use sha2::{Digest, Sha256};
 
 fn ours(text: &str) -> Vec<u32> {
-    let mut every = EVERY.iter().map(|path| (path.isa(), path.encode(text, Special::Allow).unwrap()));
+    let mut every = GPT2.every.iter().map(|path| (path.isa(), path.encode(text, Special::Allow).unwrap()));
     let (_, ids) = every.next().unwrap();
     every.for_each(|(isa, other)| assert_eq!(ids, other, "{isa}: {text:?}"));
     ids
@@ -19,11 +19,11 @@ fn ours(text: &str) -> Vec<u32> {
 /// Compares one text in every way it can be encoded and decoded.
 fn check(text: &str) {
     let ids = ours(text);
-    assert_eq!(ids, theirs(text), "{text:?}");
+    assert_eq!(ids, GPT2.hugging_face(text), "{text:?}");
     assert_eq!(OURS.count(text, Special::Allow).unwrap(), ids.len());
     assert_eq!(OURS.decode_bytes(&ids).unwrap(), text.as_bytes());
     let plain = OURS.encode(text, Special::Ignore).unwrap();
-    assert_eq!(plain, tiktoken(text), "{text:?}");
+    assert_eq!(plain, GPT2.tiktoken(text), "{text:?}");
     assert_eq!(OURS.count(text, Special::Ignore).unwrap(), plain.len());
     assert_eq!(OURS.decode_lossy(&plain).unwrap(), text);
     match OURS.encode(text, Special::Refuse) {
@@ -37,7 +37,7 @@ fn check(text: &str) {
 fn their_pieces(text: &str) -> Vec<&str> {
     let mut start = 0;
     let piece = |end| &text[std::mem::replace(&mut start, end)..end];
-    their_ends(text).into_iter().map(piece).collect()
+    GPT2.ends(text).into_iter().map(piece).collect()
 }
 
 #[test]
@@ -101,7 +101,7 @@ fn every_code_point() {
         let runs: String = block.iter().flat_map(|&c| [c, c, c, ' ', ' ']).collect();
         for text in [&joined, &spaced, &runs] {
             assert_eq!(pieces(text).collect::<Vec<_>>(), their_pieces(text), "{:?}", block[0]);
-            assert_eq!(ours(text), theirs(text), "{:?}", block[0]);
+            assert_eq!(ours(text), GPT2.hugging_face(text), "{:?}", block[0]);
         }
     }
 }
@@ -109,11 +109,11 @@ fn every_code_point() {
 /// Every code point alone.
 #[test]
 fn every_code_point_alone() {
-    let mut encoders: Vec<_> = EVERY.iter().map(Tokenizer::encoder).collect();
+    let mut encoders: Vec<_> = GPT2.every.iter().map(Tokenizer::encoder).collect();
     let mut ids = Vec::new();
     for c in (0..=char::MAX as u32).filter_map(char::from_u32) {
         let text = String::from(c);
-        let expected = tiktoken(&text);
+        let expected = GPT2.tiktoken(&text);
         for encoder in &mut encoders {
             ids.clear();
             encoder.encode_into(&text, Special::Ignore, &mut ids).unwrap();
@@ -136,7 +136,7 @@ fn every_short_text() {
     }
     for text in &texts {
         assert_eq!(pieces(text).collect::<Vec<_>>(), their_pieces(text), "{text:?}");
-        assert_eq!(ours(text), theirs(text), "{text:?}");
+        assert_eq!(ours(text), GPT2.hugging_face(text), "{text:?}");
     }
 }
 
@@ -176,7 +176,7 @@ fn text_cut_at_seventy_places() {
         for cut in 0..70 {
             let (from, to) = (text.floor_char_boundary(cut), text.floor_char_boundary(text.len() - cut));
             for part in [&text[from..], &text[..to]] {
-                assert_eq!(ours(part), tiktoken(part), "from {from} to {to}");
+                assert_eq!(ours(part), GPT2.tiktoken(part), "from {from} to {to}");
             }
         }
         check(text);
@@ -195,8 +195,8 @@ fn caches_change_nothing() {
             )
         })
         .collect();
-    let expected: Vec<Vec<u32>> = words.iter().map(|word| tiktoken(word)).collect();
-    for tokenizer in EVERY.iter() {
+    let expected: Vec<Vec<u32>> = words.iter().map(|word| GPT2.tiktoken(word)).collect();
+    for tokenizer in GPT2.every.iter() {
         let (mut encoder, mut ids) = (tokenizer.encoder(), Vec::new());
         for i in (0..words.len()).chain((0..words.len()).rev()) {
             ids.clear();
@@ -212,7 +212,7 @@ fn caches_change_nothing() {
 /// Bytes that are no text: nothing is lost, and each piece is merged as it would be alone.
 fn check_bytes(bytes: &[u8]) {
     let mut expected: Option<Vec<u32>> = None;
-    for tokenizer in EVERY.iter() {
+    for tokenizer in GPT2.every.iter() {
         let (mut encoder, mut ids, mut alone) = (tokenizer.encoder(), Vec::new(), Vec::new());
         encoder.encode_bytes_into(bytes, Special::Allow, &mut ids).unwrap();
         assert_eq!(encoder.count_bytes(bytes, Special::Allow).unwrap(), ids.len());
@@ -227,7 +227,7 @@ fn check_bytes(bytes: &[u8]) {
         }
         assert_eq!(expected.get_or_insert_with(|| ids.clone()), &ids, "{}", tokenizer.isa());
         if let Ok(text) = str::from_utf8(bytes) {
-            assert_eq!(ids, theirs(text));
+            assert_eq!(ids, GPT2.hugging_face(text));
         }
     }
 }
@@ -335,7 +335,7 @@ fn long_texts_are_shared_out_and_put_together() {
         .collect();
     let (third, word) = (lines.floor_char_boundary(lines.len() / 3), "a".repeat(100_000));
     let texts = [lines.as_str(), "short", "", &lines[..third], &word, ""];
-    for tokenizer in EVERY.iter() {
+    for tokenizer in GPT2.every.iter() {
         for special in [Special::Allow, Special::Ignore] {
             let expected: Vec<_> =
                 texts.iter().map(|text| tokenizer.encode(text, special).unwrap()).collect();
@@ -444,6 +444,6 @@ proptest! {
         text.push_str(stream.finish());
         let whole = OURS.decode_lossy(&ids).unwrap();
         prop_assert_eq!(&text, &whole);
-        prop_assert_eq!(whole, THEIRS.decode(&ids, false).unwrap());
+        prop_assert_eq!(whole, GPT2.tokenizers.decode(&ids, false).unwrap());
     }
 }

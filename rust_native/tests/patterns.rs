@@ -4,14 +4,17 @@
 //! The crate tiktoken-rs carries these; the files of ranks are made anew from it, and have the published
 //! digests, or they would not load.
 
+mod peers;
+
 use std::fs;
-use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use fancy_regex::Regex;
 use kernels::Isa;
+use kernels::text::Scanner;
+use peers::{LLAMA3_PATTERN, write_ranks};
 use proptest::prelude::*;
 use rust_native::{Error, Pattern, Special, Tokenizer};
 use tempfile::TempDir;
@@ -22,8 +25,6 @@ use tokenizers::utils::SysRegex;
 /// As tiktoken has them.
 const R50K: &str = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s";
 const CL100K: &str = r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}++|\p{N}{1,3}+| ?[^\s\p{L}\p{N}]++[\r\n]*+|\s++$|\s*[\r\n]|\s+(?!\S)|\s";
-/// As Llama 3's tokenizer.json has it.
-const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 const O200K: &str = tiktoken_rs::O200K_BASE_PAT_STR;
 
 /// A pattern with a scanner, and the regular expression that it stands for.
@@ -44,23 +45,34 @@ static CASES: LazyLock<Vec<Case>> = LazyLock::new(|| {
     vec![
         case(Pattern::Gpt2, R50K),
         case(Pattern::Cl100k, CL100K),
-        case(Pattern::Llama3, LLAMA3),
+        case(Pattern::Llama3, LLAMA3_PATTERN),
         case(Pattern::O200k, O200K),
     ]
 });
 
+static SCANNERS: LazyLock<Vec<Scanner>> =
+    LazyLock::new(|| Isa::ALL.into_iter().filter_map(Scanner::of).collect());
+
 impl Case {
     fn check(&self, text: &str) {
         let expected: Vec<usize> = self.regex.find_iter(text).map(|found| found.unwrap().end()).collect();
+        self.check_ends(text, &expected);
+    }
+
+    /// One character at a time, and by blocks on every instruction set.
+    fn check_ends(&self, text: &str, expected: &[usize]) {
         let ends = self.pattern.ends(text.as_bytes()).unwrap();
         assert_eq!(ends, expected, "{:?}: {text:?}", self.pattern);
+        for &scanner in SCANNERS.iter() {
+            let ends = self.pattern.ends_by_blocks(scanner, text.as_bytes()).unwrap();
+            assert_eq!(ends, expected, "{:?}, {}: {text:?}", self.pattern, scanner.isa());
+        }
     }
 
     fn check_oniguruma(&self, text: &str) {
         let found = (&self.oniguruma).find_matches(text).unwrap();
         let expected: Vec<usize> = found.iter().map(|&((_, end), _)| end).filter(|&end| end > 0).collect();
-        let ends = self.pattern.ends(text.as_bytes()).unwrap();
-        assert_eq!(ends, expected, "{:?}: {text:?}", self.pattern);
+        self.check_ends(text, &expected);
     }
 }
 
@@ -75,12 +87,15 @@ fn texts(pool: &[char], length: usize) -> Vec<String> {
 }
 
 /// One character or more of every class the patterns know, and those with a rule of their own.
+const KINDS: [char; 20] = [
+    ' ', '\n', '\r', '\t', '\u{a0}', 'a', 's', 'A', 'ǅ', 'ʰ', '世', '\u{301}', '1', '!', '/', '\'', 'ſ', '٣',
+    '—', '\u{3000}',
+];
+
 #[test]
 fn every_short_text() {
-    let all =
-        [' ', '\n', '\r', '\t', '\u{a0}', 'a', 's', 'A', 'ǅ', 'ʰ', '世', '\u{301}', '1', '!', '/', '\'', 'ſ'];
     let words = ['a', 'B', '世', '\u{301}', ' ', '\'', 's', '!', '\n'];
-    let (all, words) = (texts(&all, 4), texts(&words, 5));
+    let (all, words) = (texts(&KINDS, 4), texts(&words, 5));
     for case in CASES.iter() {
         all.iter().chain(&words).for_each(|text| case.check(text));
         all.iter().for_each(|text| case.check_oniguruma(text));
@@ -128,21 +143,6 @@ fn every_code_point() {
 struct Peer {
     ours: Vec<Tokenizer>,
     theirs: &'static CoreBPE,
-}
-
-/// Writes the file of ranks that a tokenizer of tiktoken's was made from.
-fn write_ranks(dir: &Path, name: &str, theirs: &CoreBPE, ranks: u32) -> PathBuf {
-    let path = dir.join(name);
-    let mut text = String::new();
-    for rank in 0..ranks {
-        // p50k's special token has a place among the ranks.
-        if ranks > 50_256 && rank == 50_256 && ranks < 60_000 {
-            continue;
-        }
-        text += &format!("{} {rank}\n", STANDARD.encode(theirs.decode_bytes(&[rank]).unwrap()));
-    }
-    fs::write(&path, text).unwrap();
-    path
 }
 
 static DIR: LazyLock<TempDir> = LazyLock::new(|| tempfile::tempdir().unwrap());
@@ -222,6 +222,18 @@ fn every_token() {
             .filter_map(|id| str::from_utf8(ours.token_bytes(id)?).ok())
             .collect();
         peer.check(&all);
+    }
+}
+
+/// All short texts one behind the other, so that blocks and chunks end anywhere in them, and each alone.
+#[test]
+fn every_short_text_has_tiktokens_ids() {
+    let texts = texts(&KINDS, 3);
+    for between in ["b", " b", "!\u{301}b", "\n1"] {
+        peers().into_iter().for_each(|peer| peer.check(&texts.join(between)));
+    }
+    for peer in peers() {
+        texts.iter().for_each(|text| peer.check(text));
     }
 }
 

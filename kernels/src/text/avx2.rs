@@ -94,6 +94,12 @@ fn same(bytes: __m256i, byte: u8) -> __m256i {
 
 #[target_feature(enable = "avx2")]
 #[inline]
+fn ends_line(bytes: __m256i) -> __m256i {
+    _mm256_or_si256(same(bytes, b'\n'), same(bytes, b'\r'))
+}
+
+#[target_feature(enable = "avx2")]
+#[inline]
 fn classes(block: &[u8; BLOCK]) -> Classes {
     let [low, high] = halves(block);
     let case = _mm256_set1_epi8(0x20);
@@ -101,8 +107,10 @@ fn classes(block: &[u8; BLOCK]) -> Classes {
     let blanks = bits(same(low, b' '), same(high, b' '));
     Classes {
         letters: bits(range(low_case, b'a', 25), range(high_case, b'a', 25)),
+        capitals: bits(range(low, b'A', 25), range(high, b'A', 25)),
         digits: bits(range(low, b'0', 9), range(high, b'0', 9)),
         spaces: bits(range(low, b'\t', 4), range(high, b'\t', 4)) | blanks,
+        lines: bits(ends_line(low), ends_line(high)),
         blanks,
         quotes: bits(same(low, b'\''), same(high, b'\'')),
         high: bits(low, high),

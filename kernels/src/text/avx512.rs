@@ -96,8 +96,10 @@ fn classes(block: &[u8; BLOCK]) -> Classes {
     let blanks = same(bytes, b' ');
     Classes {
         letters: range(_mm512_or_si512(bytes, _mm512_set1_epi8(0x20)), b'a', 25),
+        capitals: range(bytes, b'A', 25),
         digits: range(bytes, b'0', 9),
         spaces: range(bytes, b'\t', 4) | blanks,
+        lines: same(bytes, b'\n') | same(bytes, b'\r'),
         blanks,
         quotes: same(bytes, b'\''),
         high: _mm512_movepi8_mask(bytes),

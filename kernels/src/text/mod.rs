@@ -27,10 +27,14 @@ pub const BLOCK: usize = 64;
 pub struct Classes {
     /// `A` to `Z` and `a` to `z`.
     pub letters: u64,
+    /// `A` to `Z`.
+    pub capitals: u64,
     /// `0` to `9`.
     pub digits: u64,
     /// Tab, line feed, vertical tab, form feed, carriage return, blank.
     pub spaces: u64,
+    /// Line feed and carriage return.
+    pub lines: u64,
     /// The blank alone.
     pub blanks: u64,
     /// The apostrophe.
@@ -42,7 +46,7 @@ pub struct Classes {
 /// The operations an instruction set provides. Values of the types that implement it are proofs that
 /// this CPU has the set, and only [`Scanner`] hands them out.
 pub trait Scan: Copy {
-    /// The classes of 64 bytes.
+    /// The classes of 64 bytes. Those that a caller leaves unread cost it nothing.
     fn classes(self, block: &[u8; BLOCK]) -> Classes;
 
     /// Which of 64 bytes equal `byte`.

@@ -102,8 +102,10 @@ fn classes(block: &[u8; BLOCK]) -> Classes {
     let blanks = same(bytes, b' ');
     Classes {
         letters: range(bytes.map(|b| vorrq_u8(b, vdupq_n_u8(0x20))), b'a', 25),
+        capitals: range(bytes, b'A', 25),
         digits: range(bytes, b'0', 9),
         spaces: range(bytes, b'\t', 4) | blanks,
+        lines: same(bytes, b'\n') | same(bytes, b'\r'),
         blanks,
         quotes: same(bytes, b'\''),
         high: bits(bytes.map(|b| vcgeq_u8(b, vdupq_n_u8(0x80)))),

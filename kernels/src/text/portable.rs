@@ -2,7 +2,7 @@
 
 use super::{BLOCK, Classes, Job, Scan};
 
-/// The classes of each byte, one bit in each of six bytes, so that eight neighbours fit into one word.
+/// The classes of each byte, one bit in each of a word's bytes, so that eight neighbours fit into one word.
 static LANES: [u64; 256] = {
     let mut lanes = [0; 256];
     let mut byte = 0;
@@ -13,7 +13,9 @@ static LANES: [u64; 256] = {
             | (matches!(b, b'\t'..=b'\r' | b' ') as u64) << 16
             | ((b == b' ') as u64) << 24
             | ((b == b'\'') as u64) << 32
-            | (!b.is_ascii() as u64) << 40;
+            | (!b.is_ascii() as u64) << 40
+            | (matches!(b, b'\n' | b'\r') as u64) << 48
+            | (b.is_ascii_uppercase() as u64) << 56;
         byte += 1;
     }
     lanes
@@ -36,6 +38,8 @@ impl Scan for Portable {
             found.blanks |= lane(3);
             found.quotes |= lane(4);
             found.high |= lane(5);
+            found.lines |= lane(6);
+            found.capitals |= lane(7);
         }
         found
     }

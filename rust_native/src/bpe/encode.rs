@@ -13,7 +13,7 @@ use super::blocks::{Blocks, CHUNK};
 use super::cache::{self, Key, Long, Words};
 use super::merge::Work;
 use super::phrases::Phrases;
-use super::pieces::{ByBlocks, Known, OneByOne, Pieces};
+use super::pieces::{Gpt2, Known, Later, Pieces};
 use super::text::Text;
 use super::{MAX_IDLE, Pattern, Regexes, Special, Tokenizer};
 use crate::Error;
@@ -316,10 +316,10 @@ impl Tokenizer {
         enough: usize,
     ) -> usize {
         let pieces = match self.pattern {
-            Pattern::Gpt2 => return self.by(ByBlocks, scratch, text, from, ids, enough),
-            Pattern::Cl100k => OneByOne::Cl100k,
-            Pattern::Llama3 => OneByOne::Llama3,
-            Pattern::O200k => OneByOne::O200k,
+            Pattern::Gpt2 => return self.by(Gpt2, scratch, text, from, ids, enough),
+            Pattern::Cl100k => Later::Cl100k,
+            Pattern::Llama3 => Later::Llama3,
+            Pattern::O200k => Later::O200k,
             Pattern::Other(_) => {
                 let ends = std::mem::take(&mut scratch.ends);
                 let done = self.by_apart(Known(&ends), scratch, text, from, ids, enough);

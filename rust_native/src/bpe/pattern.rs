@@ -8,6 +8,9 @@
 
 use std::sync::Arc;
 
+use kernels::text::Scanner;
+
+use super::pieces::{self, Gpt2, Later};
 use super::regexes::Regexes;
 use super::{split, split_cl100k, split_o200k};
 use crate::Error;
@@ -91,7 +94,7 @@ impl Pattern {
         }
     }
 
-    /// The ends of the pieces of a text.
+    /// The ends of the pieces of a text, found one character at a time where the pattern has a scanner.
     ///
     /// # Errors
     /// [`Error::Pattern`] if a regular expression gives up.
@@ -109,5 +112,19 @@ impl Pattern {
             (_, None) => {}
         }
         Ok(ends)
+    }
+
+    /// The same ends by the encoder's way of finding them, on the instruction set of `scanner`.
+    ///
+    /// # Errors
+    /// As [`Pattern::ends`].
+    pub fn ends_by_blocks(&self, scanner: Scanner, text: &[u8]) -> Result<Vec<usize>, Error> {
+        Ok(match self {
+            Self::Gpt2 => pieces::ends(scanner, Gpt2, text),
+            Self::Cl100k => pieces::ends(scanner, Later::Cl100k, text),
+            Self::Llama3 => pieces::ends(scanner, Later::Llama3, text),
+            Self::O200k => pieces::ends(scanner, Later::O200k, text),
+            Self::Other(_) => self.ends(text)?,
+        })
     }
 }

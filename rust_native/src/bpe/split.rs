@@ -12,9 +12,6 @@
 //!
 //! Invariant: the pieces are non-empty and concatenate to the text.
 
-use kernels::text::Scanner;
-
-use super::blocks;
 use super::classes::{Class, class_at};
 
 /// The pieces of a text.
@@ -33,11 +30,6 @@ pub fn pieces(text: &str) -> Pieces<'_> {
 pub fn ends(text: &[u8]) -> impl Iterator<Item = usize> {
     let next = |&at: &usize| (at < text.len()).then(|| piece_end(text, at));
     std::iter::successors(next(&0), next)
-}
-
-/// The same ends, by the encoder's way of finding them, on the instruction set of `scanner`.
-pub fn ends_by_blocks(scanner: Scanner, text: &[u8]) -> Vec<usize> {
-    blocks::ends(scanner, text)
 }
 
 impl<'a> Iterator for Pieces<'a> {

@@ -1,4 +1,5 @@
-//! The pre-tokenizer of cl100k and of Llama 3, one character at a time.
+//! The pre-tokenizer of cl100k and of Llama 3, one character at a time. This file is the specification; `blocks`
+//! does the same 64 bytes at a time and is tested against it.
 //!
 //! The pattern, as Hugging Face's files spell it: `(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|`
 //! ` ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`, read as a scanner:

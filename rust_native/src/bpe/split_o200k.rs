@@ -1,4 +1,5 @@
-//! The pre-tokenizer of o200k, one character at a time.
+//! The pre-tokenizer of o200k, one character at a time. This file is the specification; `blocks` does the same 64
+//! bytes at a time and is tested against it.
 //!
 //! With `F` for the front of a word, `[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]`, `B` for its back,
 //! `[\p{Ll}\p{Lm}\p{Lo}\p{M}]`, `P` for what may stand before it, `[^\r\n\p{L}\p{N}]`, and `C` for

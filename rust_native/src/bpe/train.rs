@@ -19,7 +19,8 @@ use kernels::text::Scanner;
 
 use super::alphabet::{self, ID_ORDER};
 use super::pairs::Pairs;
-use super::{Tokenizer, merges, split};
+use super::pieces::{self, Gpt2};
+use super::{Tokenizer, merges};
 use crate::Error;
 
 /// Bytes of a text that are read at a time; more only where one piece is longer.
@@ -143,7 +144,7 @@ impl Trainer {
         // bytes.
         const AHEAD: usize = 2;
         let mut start = 0;
-        for end in split::ends_by_blocks(self.scanner, text) {
+        for end in pieces::ends(self.scanner, Gpt2, text) {
             if !whole && end + AHEAD > text.len() {
                 break;
             }

@@ -1,15 +1,16 @@
 //! Generated cases by the million: our ids on every instruction set against Hugging Face's tokenizers and
 //! tiktoken.
 //!
-//! The normal run takes a small, evenly spread share of them. All of them, ten million, are
+//! The normal run takes a small, evenly spread share of them. All of them, ten million for each of the patterns that
+//! have a scanner of their own, are
 //!
 //! ```sh
 //! cargo test --release -p rust_native --test differential -- --ignored --nocapture
 //! ```
 //!
 //! which prints the number of cases and of mismatches by generator, and fails at a mismatch with the shortest
-//! text that still shows it. `CASES` sets another number and `THREADS` that of threads; with `BLESS=1` the counts
-//! are written into counts.csv, which is where to read how many there were.
+//! text that still shows it. `CASES` sets another number, `THREADS` that of threads, and `VOCABULARY` names one
+//! instead of all; with `BLESS=1` the counts are written into counts.csv, which is where to read how many there were.
 
 mod cases;
 #[path = "../peers/mod.rs"]
@@ -20,7 +21,7 @@ use std::collections::HashSet;
 use std::fmt::Write as _;
 
 use cases::{CHARACTERS, GENERATORS, KINDS, Size, WHOLE, character, counts};
-use peers::EVERY;
+use peers::{VOCABULARIES, Vocabulary};
 use run::{Outcome, Peers, run, shorten};
 use rust_native::bpe::split::ends;
 
@@ -28,6 +29,8 @@ use rust_native::bpe::split::ends;
 const SHARE: u64 = 40_000;
 
 const COUNTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/differential/counts.csv");
+
+const HEADER: &str = "vocabulary,generator,cases,mismatches,instruction_sets\n";
 
 /// A number from the environment.
 fn variable(name: &str) -> Option<u64> {
@@ -41,58 +44,74 @@ fn threads() -> usize {
     variable("THREADS").map_or_else(all, |threads| threads as usize)
 }
 
-/// The counts as CSV, and what differed.
-fn told(outcomes: &[Outcome]) -> (String, String) {
-    let isa: Vec<String> = EVERY.iter().map(|tokenizer| tokenizer.isa().to_string()).collect();
-    let (mut counts, mut examples) =
-        (String::from("generator,cases,mismatches,instruction_sets\n"), String::new());
-    for (generator, outcome) in GENERATORS.iter().zip(outcomes) {
-        let (name, Outcome { cases, mismatches, example }) = (generator.name, outcome);
-        let _ = writeln!(counts, "{name},{cases},{mismatches},{}", isa.join(" "));
+/// Runs a vocabulary's cases: the counts as lines of CSV, and what differed.
+fn told(name: &str, vocabulary: &'static Vocabulary, total: u64) -> (String, String) {
+    let outcomes = run(total, threads(), || Peers::new(vocabulary));
+    let isa: Vec<String> = vocabulary.every.iter().map(|tokenizer| tokenizer.isa().to_string()).collect();
+    let (mut counts, mut examples) = (String::new(), String::new());
+    for (generator, Outcome { cases, mismatches, example }) in GENERATORS.iter().zip(outcomes) {
+        let row = format!("{name},{}", generator.name);
+        let _ = writeln!(counts, "{row},{cases},{mismatches},{}", isa.join(" "));
         if let Some((case, why)) = example {
-            let bytes = String::from_utf8_lossy(case);
-            let _ = writeln!(examples, "{name}: {mismatches} differ, such as {bytes:?} ({case:x?}): {why}");
+            let bytes = String::from_utf8_lossy(&case);
+            let _ = writeln!(examples, "{row}: {mismatches} differ, such as {bytes:?} ({case:x?}): {why}");
         }
+        assert!(cases > 0, "{row}");
     }
     (counts, examples)
 }
 
 #[test]
 fn a_share_of_all_cases() {
-    let outcomes = run(SHARE, threads(), Peers::new);
-    let (_, examples) = told(&outcomes);
-    assert!(examples.is_empty(), "\n{examples}");
-    assert!(outcomes.iter().all(|outcome| outcome.cases > 0));
+    for (name, vocabulary) in &VOCABULARIES {
+        let (_, examples) = told(name, vocabulary, SHARE);
+        assert!(examples.is_empty(), "\n{examples}");
+    }
 }
 
 #[test]
-#[ignore = "minutes: ten million cases"]
+#[ignore = "minutes: ten million cases for each vocabulary"]
 fn all_cases() {
-    let total = variable("CASES").unwrap_or(WHOLE);
-    let (counts, examples) = told(&run(total, threads(), Peers::new));
-    println!("{counts}");
-    assert!(examples.is_empty(), "\n{examples}");
+    let (total, named) = (variable("CASES").unwrap_or(WHOLE), std::env::var("VOCABULARY").ok());
+    let chosen = |name: &str| named.as_ref().is_none_or(|named| named == name);
+    assert!(VOCABULARIES.iter().any(|(name, _)| chosen(name)), "VOCABULARY names none: {named:?}");
+    let before = std::fs::read_to_string(COUNTS).unwrap();
+    let mut record = String::from(HEADER);
+    for (name, vocabulary) in &VOCABULARIES {
+        if chosen(name) {
+            let (counts, examples) = told(name, vocabulary, total);
+            println!("{counts}");
+            assert!(examples.is_empty(), "\n{examples}");
+            record += &counts;
+        } else {
+            let of_it = |line: &&str| line.split(',').next() == Some(name);
+            record.extend(before.split_inclusive('\n').filter(of_it));
+        }
+    }
     if variable("BLESS").is_some() {
         assert!(total >= WHOLE, "counts.csv is for {WHOLE} cases or more");
-        std::fs::write(COUNTS, counts).unwrap();
+        std::fs::write(COUNTS, record).unwrap();
     }
 }
 
 #[test]
 fn the_counts_on_record_are_of_these_cases() {
     let text = std::fs::read_to_string(COUNTS).unwrap();
-    let rows: Vec<Vec<&str>> = text.lines().skip(1).map(|line| line.split(',').collect()).collect();
-    assert_eq!(rows.len(), GENERATORS.len());
-    let mut total = 0;
-    for (row, generator) in rows.iter().zip(&GENERATORS) {
-        assert_eq!((row[0], row[2]), (generator.name, "0"));
-        let cases: u64 = row[1].parse().unwrap();
-        if let Size::All(size) = generator.size {
-            assert_eq!(cases, size, "{}", generator.name);
+    let mut rows = text.strip_prefix(HEADER).unwrap().lines();
+    for (vocabulary, _) in &VOCABULARIES {
+        let mut total = 0;
+        for generator in &GENERATORS {
+            let row: Vec<&str> = rows.next().unwrap().split(',').collect();
+            assert_eq!((row[0], row[1], row[3]), (*vocabulary, generator.name, "0"));
+            let cases: u64 = row[2].parse().unwrap();
+            if let Size::All(size) = generator.size {
+                assert_eq!(cases, size, "{}", generator.name);
+            }
+            total += cases;
         }
-        total += cases;
+        assert!(total >= WHOLE, "{vocabulary}: {total}");
     }
-    assert!(total >= WHOLE, "{total}");
+    assert_eq!(rows.next(), None);
 }
 
 /// A check that is wrong about one thing: found by whoever makes such cases, and cut down to it.

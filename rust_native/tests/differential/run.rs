@@ -4,10 +4,10 @@ use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use rust_native::{Encoder, Special};
+use rust_native::{Encoder, Special, Tokenizer};
 
 use crate::cases::{GENERATORS, counts};
-use crate::peers::{EVERY, expected_of_bytes, theirs, tiktoken};
+use crate::peers::Vocabulary;
 
 /// Cases that a thread takes at a time.
 const PART: u64 = 1024;
@@ -34,14 +34,15 @@ impl<F: FnMut(&[u8]) -> Option<String>> Check for F {
 
 /// Ours on every instruction set against the others.
 pub struct Peers {
+    vocabulary: &'static Vocabulary,
     encoders: Vec<(String, Encoder<'static>)>,
     ids: Vec<u32>,
 }
 
 impl Peers {
-    pub fn new() -> Self {
-        let encoders = EVERY.iter().map(|tokenizer| (tokenizer.isa().to_string(), tokenizer.encoder()));
-        Self { encoders: encoders.collect(), ids: Vec::new() }
+    pub fn new(vocabulary: &'static Vocabulary) -> Self {
+        let encoder = |tokenizer: &'static Tokenizer| (tokenizer.isa().to_string(), tokenizer.encoder());
+        Self { vocabulary, encoders: vocabulary.every.iter().map(encoder).collect(), ids: Vec::new() }
     }
 
     fn against(&mut self, case: &[u8], special: Special, who: &str, expected: &[u32]) -> Option<String> {
@@ -56,12 +57,13 @@ impl Peers {
 
 impl Check for Peers {
     fn differs(&mut self, case: &[u8]) -> Option<String> {
+        let vocabulary = self.vocabulary;
         let Ok(text) = str::from_utf8(case) else {
-            let expected = expected_of_bytes(case);
+            let expected = vocabulary.expected_of_bytes(case);
             return self.against(case, Special::Ignore, "pieces and merges of the others", &expected);
         };
-        self.against(case, Special::Ignore, "tiktoken", &tiktoken(text))
-            .or_else(|| self.against(case, Special::Allow, "Hugging Face", &theirs(text)))
+        self.against(case, Special::Ignore, "tiktoken", &vocabulary.tiktoken(text))
+            .or_else(|| self.against(case, Special::Allow, "Hugging Face", &vocabulary.hugging_face(text)))
     }
 }
 
