@@ -11,11 +11,18 @@ fn main() {
 fn emulation() {
     println!("cargo::rerun-if-changed=src/cuda/kernels");
     println!("cargo::rerun-if-changed=src/cuda/emulation");
-    cc::Build::new()
-        .cpp(true)
-        .std("c++17")
-        .file("src/cuda/emulation/emulation.cpp")
-        // `#pragma unroll` is CUDA's.
-        .flag("-Wno-unknown-pragmas")
-        .compile("cuda_emulation");
+    let mut build = cc::Build::new();
+    build.cpp(true).std("c++17").file("src/cuda/emulation/emulation.cpp");
+    // `#pragma unroll` is CUDA's.
+    build.flag("-Wno-unknown-pragmas");
+    if cfg!(feature = "cuda-emulation-sanitized") {
+        // The first fault ends the program.
+        build.flags(["-fsanitize=address,alignment", "-fno-sanitize-recover=all"]);
+    }
+    build.compile("cuda_emulation");
+    if cfg!(feature = "cuda-emulation-sanitized") {
+        // Behind the archive that needs them.
+        println!("cargo::rustc-link-lib=asan");
+        println!("cargo::rustc-link-lib=ubsan");
+    }
 }

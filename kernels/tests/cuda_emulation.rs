@@ -69,13 +69,59 @@ fn a_barrier_that_some_never_reach_is_reported_with_its_line() {
     }
 }
 
+#[cfg(not(feature = "cuda-emulation-sanitized"))]
 #[test]
-fn a_write_outside_is_reported() {
+fn a_write_outside_is_reported_and_what_is_read_there_is_no_number() {
     for schedule in Schedule::ALL {
         assert_eq!(planted("planted_row_beyond", schedule, 16, 64), Err(Fault::Outside { array: 1 }));
-        assert_eq!(planted("planted_row_beyond", schedule, 15, 64).map(|y| y[63]), Ok(1.0));
         let fault = planted("planted_shared_beyond", schedule, 64, 64).unwrap_err();
         assert_eq!(fault, Fault::OutsideShared { block: [0; 3] });
+        assert!(planted("planted_read_beyond", schedule, 193, 64).unwrap()[63].is_nan());
+    }
+}
+
+#[test]
+fn what_stays_within_bounds_is_let_pass() {
+    for schedule in Schedule::ALL {
+        assert_eq!(planted("planted_row_beyond", schedule, 15, 64).map(|y| y[63]), Ok(1.0));
+        assert_eq!(planted("planted_read_beyond", schedule, 192, 64).map(|y| y[63]), Ok(256.0));
+        assert_eq!(planted("planted_crooked_load", schedule, 4, 64).map(|y| y[63]), Ok(5.0 + 8.0));
+    }
+}
+
+/// The sanitizers end the program, so each bug has a process of its own.
+#[cfg(feature = "cuda-emulation-sanitized")]
+mod sanitized {
+    use super::{Schedule, planted};
+    use std::process::Command;
+
+    const ASKED: &str = "PLANTED";
+
+    #[test]
+    fn a_bug_ends_the_program_with_the_kernels_name() {
+        for (kernel, n, word) in [
+            ("planted_row_beyond", 16, "AddressSanitizer: use-after-poison"),
+            ("planted_shared_beyond", 64, "AddressSanitizer: use-after-poison"),
+            ("planted_read_beyond", 193, "AddressSanitizer: use-after-poison"),
+            ("planted_crooked_load", 1, "misaligned address"),
+        ] {
+            let child = Command::new(std::env::current_exe().unwrap())
+                .args(["--exact", "sanitized::the_bug_that_was_asked_for"])
+                .env(ASKED, format!("{kernel} {n}"))
+                .output()
+                .unwrap();
+            let said = String::from_utf8_lossy(&child.stderr);
+            assert!(!child.status.success() && said.contains(word), "{kernel}: {said}");
+            assert!(word.starts_with("mis") || said.contains(&format!("in {kernel}")), "{kernel}: {said}");
+        }
+    }
+
+    /// The child's part; without a wish, nothing.
+    #[test]
+    fn the_bug_that_was_asked_for() {
+        let Ok(wish) = std::env::var(ASKED) else { return };
+        let (kernel, n) = wish.split_once(' ').unwrap();
+        let _ = planted(kernel, Schedule::Forward, n.parse().unwrap(), 64);
     }
 }
 

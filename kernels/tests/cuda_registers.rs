@@ -7,6 +7,9 @@
 //! the list of kernels, and the test says so.
 #![cfg(feature = "cuda")]
 
+#[path = "cuda_registers/page.rs"]
+mod page;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -133,11 +136,21 @@ fn readme_table(table: &str) -> String {
     text
 }
 
-/// What of the README stands before its table of registers, that table, and what stands behind it.
-fn around_registers(page: &str) -> [&str; 3] {
-    const BEGIN: &str = "<!-- registers -->\n";
-    let begin = page.find(BEGIN).expect("a begin mark") + BEGIN.len();
-    let end = page.find("<!-- /registers -->").expect("an end mark");
+/// The pages that show tables, with a table's name and what it says by the registers of `csv`.
+fn pages(csv: &str) -> [(PathBuf, &'static str, String); 2] {
+    let crate_page = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
+    let of = |operation, weights| registers(csv, operation, weights);
+    [
+        (folder().join("README.md"), "registers", readme_table(csv)),
+        (crate_page, "cuda kernels", page::table(of, page::record().as_ref())),
+    ]
+}
+
+/// What of a page stands before the table of a name, that table, and what stands behind it.
+fn around<'a>(page: &'a str, name: &str) -> [&'a str; 3] {
+    let begin = format!("<!-- {name} -->\n");
+    let begin = page.find(&begin).expect("a begin mark") + begin.len();
+    let end = page.find(&format!("<!-- /{name} -->")).expect("an end mark");
     [&page[..begin], &page[begin..end], &page[end..]]
 }
 
@@ -152,10 +165,11 @@ fn the_table_is_what_the_assembler_says() {
         let fresh = compiled(nvrtc);
         if blessing() {
             std::fs::write(&path, &fresh).unwrap();
-            let page = std::fs::read_to_string(folder().join("README.md")).unwrap();
-            let [before, _, after] = around_registers(&page);
-            let page = format!("{before}{}{after}", readme_table(&fresh));
-            std::fs::write(folder().join("README.md"), page).unwrap();
+            for (path, name, table) in pages(&fresh) {
+                let page = std::fs::read_to_string(&path).unwrap();
+                let [before, _, after] = around(&page, name);
+                std::fs::write(&path, format!("{before}{table}{after}")).unwrap();
+            }
         }
         let kept = std::fs::read_to_string(&path).unwrap();
         for (kept, fresh) in kept.lines().zip(fresh.lines()) {
@@ -185,12 +199,14 @@ fn the_table_is_what_the_assembler_says() {
 }
 
 #[test]
-fn the_readme_shows_the_registers_of_the_table() {
+fn the_pages_show_the_registers_of_the_table() {
     if blessing() {
-        return; // The other test is writing both.
+        return; // The other test is writing all of them.
     }
-    let table = std::fs::read_to_string(folder().join("registers.csv")).unwrap();
-    let page = std::fs::read_to_string(folder().join("README.md")).unwrap();
-    let [_, shown, _] = around_registers(&page);
-    assert_eq!(shown, readme_table(&table), "ASSAY_BLESS=1 writes it anew");
+    let csv = std::fs::read_to_string(folder().join("registers.csv")).unwrap();
+    for (path, name, table) in pages(&csv) {
+        let page = std::fs::read_to_string(&path).unwrap();
+        let [_, shown, _] = around(&page, name);
+        assert_eq!(shown, table, "{}: ASSAY_BLESS=1 writes it anew", path.display());
+    }
 }

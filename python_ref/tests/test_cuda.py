@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 from conftest import by_hand, run
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import peers
+from peers import _gpt2, torch_compile
 from peers.base import Order, Refused
 
 PROMPT = [5, 17, 300, 8, 44, 2, 899, 71]
@@ -47,6 +49,34 @@ def test_it_says_who_it_is_without_a_gpu(peer):
 def test_what_it_does_not_do_is_refused_before_anything_else(peer, kind):
     with pytest.raises(Refused, match=f"does not offer the task {kind}"):
         peers.load(peer).prepare(Order(task={"kind": kind}))
+
+
+class Operators(TorchDispatchMode):
+    """Writes down every operator that is called."""
+
+    def __init__(self):
+        """None yet."""
+        super().__init__()
+        self.names = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        """Note it, and do it."""
+        self.names.append(str(func))
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_step_over_a_static_cache_asks_the_host_for_nothing(model):
+    """A captured graph would refuse a number read by the host, and keep for ever one brought from it."""
+    gpt2 = _gpt2.load(str(model))
+    with torch.no_grad():
+        cache = torch_compile.static_cache(gpt2, 1, 16)
+        first = gpt2(torch.tensor([PROMPT]), past_key_values=cache, logits_to_keep=1)
+        ids = first.logits[:, -1].argmax(-1, keepdim=True)
+        with Operators() as called:
+            gpt2(ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
+    assert any("index_copy_" in name for name in called.names), "the cache is written in place"
+    host = ("_local_scalar_dense", "item", "is_nonzero", "_to_copy", "lift_fresh", "nonzero")
+    assert [name for name in called.names if any(word in name for word in host)] == []
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU here")

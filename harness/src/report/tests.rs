@@ -299,6 +299,41 @@ fn a_lower_precision_is_weighed_in_a_table_of_its_own_and_leads_no_headline() {
     assert!(headline.contains("18.5 ms `cpu-f32`") && !headline.contains("cpu-int8"), "{headline}");
 }
 
+#[test]
+fn ours_and_pytorchs_divergence_stand_side_by_side_in_one_precision() {
+    let mut fixture = fixture();
+    for (workload, engine, rule, error) in [
+        ("prefill/a", "native/cuda-bf16", "bf16", 2e-5),
+        ("prefill/a", "native/cuda-bf16", "bf16", 3e-5),
+        ("prefill/a", "libtorch/cuda-bf16", "bf16", 5e-5),
+        ("prefill/a", "python-alone/transformers-cuda", "bf16", 3e-5),
+        ("prefill/a", "native/cpu-int8", "int8", 1e-9),
+        ("prefill/b", "native/cuda-bf16", "bf16", 7e-5),
+        ("prefill/b", "python/transformers-bf16", "bf16", 6e-5),
+        ("prefill/b", "llama-cpp/bf16", "bf16", 1e-9),
+        ("prefill/c", "native/cuda-bf16", "bf16", 1e-9),
+    ] {
+        fixture.record.checks.push(CheckRow {
+            workload: workload.into(),
+            engine: engine.into(),
+            check: "divergence".into(),
+            rule: rule.into(),
+            passed: true,
+            error: Some(error),
+            budget: Some(1e-3),
+            detail: String::new(),
+            ..fixture.record.checks[0].clone()
+        });
+    }
+    let sheets = sheets(&fixture);
+    let text = sheet(&sheets, "report.md");
+    let rows: Vec<&str> =
+        text.lines().filter(|line| line.ends_with("further |") || line.ends_with("further** |")).collect();
+    let a = "| `prefill/a` | bf16 | `native/cuda-bf16` | 3.0e-5 | `python-alone/transformers-cuda` | 3.0e-5 | no further |";
+    let b = "| `prefill/b` | bf16 | `native/cuda-bf16` | 7.0e-5 | `python/transformers-bf16` | 6.0e-5 | **further** |";
+    assert_eq!(rows, [a, b], "nobody else's precision, and nothing where PyTorch is not");
+}
+
 /// The whole way from rows to pages, on rows that nobody made with a report in mind.
 #[test]
 fn a_played_record_gives_a_whole_report() {

@@ -1,7 +1,7 @@
 //! Student's t: the interval of a mean where there are too few blocks to resample.
 
 /// Two-sided 95 % quantile of Student's t: the x with P(|T| <= x) = 0.95 at `df` >= 1 degrees of
-/// freedom, to about 1e-9, by bisection on [`two_sided`].
+/// freedom, to about 1e-9, by bisection on `two_sided`.
 pub fn t_95(df: usize) -> f64 {
     let (mut low, mut high) = (1.0, 13.0); // 12.706 at df = 1, 1.960 at infinity
     for _ in 0..60 {

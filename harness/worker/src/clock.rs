@@ -31,7 +31,7 @@ pub fn monotonic_ns() -> u64 {
 }
 
 /// Reads run delay first and wall last, so that [`read_clocks`] before and the mirror image
-/// [`read_clocks_end`] after enclose nothing but the work in the wall clock.
+/// `read_clocks_end` after enclose nothing but the work in the wall clock.
 pub fn read_clocks() -> Reading {
     let run_delay_ns = run_delay_ns();
     let cpu_ns = read(libc::CLOCK_PROCESS_CPUTIME_ID);

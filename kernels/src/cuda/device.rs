@@ -88,8 +88,8 @@ impl Device {
     /// The GPU that the driver counts as `ordinal`, with no kernels yet.
     ///
     /// # Errors
-    /// No driver, too old a driver, no such GPU; or a GPU that knows nothing of programmatic launches where
-    /// they are asked for.
+    /// No driver, too old a driver, no such GPU; or a GPU before Ampere, or one that knows nothing of programmatic
+    /// launches where they are asked for.
     pub fn open(libraries: &Libraries, ordinal: usize, launching: Launching) -> Result<Device, CudaError> {
         find(libraries, ordinal)?;
         let context = call("make a context", CudaContext::new(ordinal))?;
@@ -110,11 +110,7 @@ impl Device {
             first_plan: 0,
             waits: true,
         };
-        let (major, minor) = device.capability()?;
-        if launching == Launching::Programmatic && major < 9 {
-            let reason = format!("the GPU has compute capability {major}.{minor}, and 9.0 is the first");
-            return Err(early(reason));
-        }
+        check_capability(device.capability()?, launching)?;
         Ok(device)
     }
 
@@ -495,6 +491,23 @@ impl fmt::Debug for Allocated {
     }
 }
 
+/// Refuses a GPU that lacks what kernels are made of, or a way of launching them.
+fn check_capability((major, minor): (i32, i32), launching: Launching) -> Result<(), CudaError> {
+    let first =
+        |first: &str| format!("the GPU has compute capability {major}.{minor}, and {first} is the first");
+    if major < 8 {
+        return Err(CudaError::Unsupported {
+            what: "GPT-2's kernels (products in bf16, copies past registers)",
+            reason: first("8.0"),
+            remedy: "use a GPU of NVIDIA's Ampere generation or newer, or the CPU",
+        });
+    }
+    if launching == Launching::Programmatic && major < 9 {
+        return Err(early(first("9.0")));
+    }
+    Ok(())
+}
+
 /// That kernels cannot begin before the ones in front of them have ended.
 fn early(reason: String) -> CudaError {
     let (what, remedy) = ("programmatic dependent launch", "play plans as plain graphs");
@@ -516,6 +529,21 @@ mod tests {
                 "{error}"
             );
         }
+    }
+
+    #[test]
+    fn a_gpu_that_cannot_do_it_is_refused_with_its_generation() {
+        let said = |capability, launching| check_capability(capability, launching).map_err(|e| e.to_string());
+        for launching in [Launching::Eager, Launching::Graph, Launching::Programmatic] {
+            assert_eq!(said((9, 0), launching), Ok(()));
+            assert_eq!(said((12, 0), launching), Ok(()));
+            let old = said((7, 5), launching).unwrap_err();
+            assert!(old.contains("7.5, and 8.0") && old.contains("; use a GPU"), "{old}");
+        }
+        assert_eq!(said((8, 9), Launching::Graph), Ok(()));
+        let early = said((8, 9), Launching::Programmatic).unwrap_err();
+        assert!(early.contains("8.9, and 9.0") && early.contains("plain graphs"), "{early}");
+        assert!(check_capability((7, 0), Launching::Eager).unwrap_err().is_absence());
     }
 
     /// On a machine with a driver this opens the first GPU; on others it names what is missing.

@@ -44,7 +44,9 @@ pub enum CudaError {
         remedy: &'static str,
     },
     /// NVRTC refused a source text, or could not begin.
-    #[error("NVRTC did not compile {name} for {architecture}: {log}")]
+    #[error(
+        "NVRTC did not compile {name} for {architecture}; name the folder of another NVRTC, or mend it: {log}"
+    )]
     Compile {
         /// The name the source was given.
         name: String,

@@ -136,7 +136,8 @@ impl Nvrtc {
     /// Compiles `source`, which messages call `name`. The assembler is asked for what each kernel uses.
     ///
     /// # Errors
-    /// [`CudaError::Compile`] with the compiler's log.
+    /// [`CudaError::Compile`] with the compiler's log; [`CudaError::Unsupported`] for an architecture that this
+    /// NVRTC does not know.
     pub fn compile(
         self,
         name: &str,
@@ -153,6 +154,7 @@ impl Nvrtc {
             CString::new(text).map_err(|_| refused(format!("{what} has a zero byte in it; remove it")))
         };
         let (source, label) = (text("the source", source)?, text("the name", name)?);
+        self.check_architecture(architecture)?;
         let mut all = vec![
             text("the architecture", &format!("--gpu-architecture={architecture}"))?,
             text("an option", "--ptxas-options=-v")?,
@@ -175,6 +177,40 @@ impl Nvrtc {
         let cubin = program.cubin().map_err(|cause| refused(cause.to_string()))?;
         drop(program);
         Ok(Compiled { cubin, log })
+    }
+}
+
+impl Nvrtc {
+    /// A GPU may be newer than NVRTC, or older than what it still compiles for.
+    fn check_architecture(self, architecture: &Architecture) -> Result<(), CudaError> {
+        let known = self.architectures();
+        let number: String = architecture.name().chars().filter(char::is_ascii_digit).collect();
+        // One that does not tell is asked for the code itself, and then has its own words for a refusal.
+        if known.is_empty() || number.parse().is_ok_and(|number: i32| known.contains(&number)) {
+            return Ok(());
+        }
+        let (major, minor) = self.version;
+        Err(CudaError::Unsupported {
+            what: "compiling kernels",
+            reason: format!("NVRTC {major}.{minor} does not know {architecture}"),
+            remedy: "install an NVRTC of CUDA 13 that does, or name the folder that holds it",
+        })
+    }
+
+    /// What it compiles for, such as 80 and 90; empty where it does not tell.
+    fn architectures(self) -> Vec<i32> {
+        let mut count = 0;
+        // SAFETY: NVRTC is open for good; the pointer is to a live integer.
+        let answer = unsafe { sys::nvrtcGetNumSupportedArchs(&mut count) };
+        let mut known = vec![0; usize::try_from(count).unwrap_or(0)];
+        if answer.result().is_err() || known.is_empty() {
+            return Vec::new();
+        }
+        // SAFETY: as above; there is room for as many as were counted.
+        match unsafe { sys::nvrtcGetSupportedArchs(known.as_mut_ptr()) }.result() {
+            Ok(()) => known,
+            Err(_) => Vec::new(),
+        }
     }
 }
 
@@ -262,7 +298,11 @@ pub(super) mod tests {
         assert!(matches!(said, CudaError::Compile { .. }), "{said}");
         let said = nvrtc.compile("wrong.cu", "\0", &Architecture::named("sm_80"), &[]).unwrap_err();
         assert!(said.to_string().contains("zero byte"), "{said}");
-        assert!(nvrtc.compile("wrong.cu", DOUBLED, &Architecture::named("sm_1"), &[]).is_err());
+        for unknown in ["sm_1", "sm_999", "no architecture"] {
+            let said = nvrtc.compile("n.cu", DOUBLED, &Architecture::named(unknown), &[]).unwrap_err();
+            assert!(said.is_absence() && said.to_string().contains("; install"), "{said}");
+            assert!(said.to_string().contains(unknown), "{said}");
+        }
     }
 
     #[test]

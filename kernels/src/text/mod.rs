@@ -3,7 +3,7 @@
 //! A caller writes its loop once as a [`Job`], generic over [`Scan`], and [`Scanner::run`] compiles
 //! and runs it inside a function for which the chosen instruction set is enabled: not only the few
 //! operations below are vector code then, the caller's own loop gets that set's bit instructions too.
-//! [`portable`] is the specification; the others are tested against it.
+//! `portable` is the specification; the others are tested against it.
 //!
 //! Nothing in here knows what the classes are for.
 

@@ -3,7 +3,7 @@
 //! Why a table of every code point: a scanner that falls back to something slow outside the scripts it
 //! knows loses two orders of magnitude on the rest. The build script spreads [`class_ranges`] into a
 //! two-stage table (block of 256 code points -> row -> class), so start-up costs nothing. GPT-2's pattern
-//! and cl100k's know four classes; o200k's tells capitals from small letters besides, which is a [`Kind`].
+//! and cl100k's know four classes; o200k's tells capitals from small letters besides, which is a `Kind`.
 //!
 //! Bytes that are not UTF-8 are [`Class::Other`], each for itself: what they would be replaced with,
 //! U+FFFD, is a symbol.

@@ -1,7 +1,7 @@
 //! GPT-2: the weights in the kernels' layout, and how they come there.
 //!
 //! A [`Gpt2`] is immutable and may be shared; what changes while it runs lives in a
-//! [`Cache`](crate::Cache). The forward pass is in `forward`.
+//! [`Cache`]. The forward pass is in `forward`.
 
 mod forward;
 mod jobs;

@@ -64,6 +64,7 @@ pub fn same_answer(of: &Material, page: &mut Page) {
         "No answer was compared in this record.",
     );
     weighed(of, page);
+    closer(of, page);
     let rows = of
         .record
         .checks
@@ -127,6 +128,49 @@ fn weighed(of: &Material, page: &mut Page) {
          logits lie, both in standard deviations of f32's logits; divergence from f32 in nats. Every run repeats the \
          engine's own first answer.",
         &["Engine", "Precision", ">Weighed", ">With f32's ids", ">Ids", ">Logits", ">Divergence"],
+        rows,
+        "",
+    );
+}
+
+/// Families that compute with PyTorch's own kernels.
+const PYTORCH: [&str; 3] = ["libtorch", "python", "python-alone"];
+
+/// In one lower precision: whose last logits lie closer to f32's, ours or PyTorch's. Of PyTorch's engines the
+/// closest counts, of an engine's runs the furthest.
+fn closer(of: &Material, page: &mut Page) {
+    let mut found: BTreeMap<(&str, &str), BTreeMap<&str, f64>> = BTreeMap::new();
+    for check in of.record.checks.iter().filter(|check| check.check == "divergence") {
+        if let Some(error) = check.error {
+            let engines = found.entry((&check.workload, &check.rule)).or_default();
+            let worst = engines.entry(&check.engine).or_insert(error);
+            *worst = worst.max(error);
+        }
+    }
+    let family = |engine: &str| engine.split('/').next().unwrap_or_default().to_string();
+    let mut rows = Vec::new();
+    for ((workload, rule), engines) in &found {
+        let theirs = engines.iter().filter(|(engine, _)| PYTORCH.contains(&family(engine).as_str()));
+        let Some((closest, least)) = theirs.min_by(|a, b| a.1.total_cmp(b.1)) else { continue };
+        for (engine, error) in engines.iter().filter(|(engine, _)| family(engine) == "native") {
+            rows.push(vec![
+                code(workload),
+                Line::from(*rule),
+                code(engine),
+                Line::from(scientific(*error)),
+                code(closest),
+                Line::from(scientific(*least)),
+                if error <= least { Line::from("no further") } else { line().strong("further") },
+            ]);
+        }
+    }
+    if rows.is_empty() {
+        return;
+    }
+    page.table(
+        "Divergence from f32 in nats beside that of PyTorch in the same precision, whichever of its engines came closest. \
+         Both are within the budget; this says who rounds less.",
+        &["Workload", "Precision", "Ours", ">Divergence", "PyTorch's closest", ">Its divergence", "Ours is"],
         rows,
         "",
     );

@@ -2,7 +2,7 @@
 //!
 //! Rows of X are rounded to bf16 as the weights were, queries, keys and values alike; a product of two bf16 is exact in f32, and the
 //! sums are f32; the smallest numbers, those without a leading one, count as zero. Only some CPUs gain
-//! by it, see [`Dots::of`]; the others multiply f32 rows, and so do all where there are few rows,
+//! by it, see `Dots::of`; the others multiply f32 rows, and so do all where there are few rows,
 //! which wait for the weights more than for arithmetic.
 //!
 //! Invariant: all paths round alike, and their sums agree to f32 rounding; `portable` is the

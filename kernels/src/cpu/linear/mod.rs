@@ -3,7 +3,7 @@
 //! This file shares the work out, and takes finished sums into Y; `floats` multiplies by weights
 //! in f32 and bf16, `dots` by bf16 where that is faster, `wholes` by int8 and int4.
 //!
-//! Rows go in blocks of up to [`ROW_BLOCK`], or [`DOTS_BLOCK`], whose prepared form stays in the
+//! Rows go in blocks of up to `ROW_BLOCK`, or `DOTS_BLOCK`, whose prepared form stays in the
 //! second-level cache while each panel passes through once. Threads share out blocks of rows when there
 //! are many, large ones in parts of the panels; else panels, and then each prepares all rows for itself,
 //! which costs less than a second meeting of the team.

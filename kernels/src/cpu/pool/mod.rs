@@ -1,12 +1,12 @@
 //! A fork-join team of threads that live as long as the team.
 //!
 //! A decode step is some sixty jobs of tens to hundreds of microseconds; waking a sleeping thread
-//! costs tens of them. So a worker that has finished spins for [`SPINS`] pauses (some 50 to 100
+//! costs tens of them. So a worker that has finished spins for `SPINS` pauses (some 50 to 100
 //! microseconds) before it parks, and so does a caller that waits. An idle team therefore costs
 //! nothing, and two teams in one process disturb each other for at most that long.
 //!
 //! On a busy machine a worker may be late. An index its worker has not begun is taken over by the
-//! caller, so a job waits for work in progress only, never for a wake-up. A [`Queue`] hands the
+//! caller, so a job waits for work in progress only, never for a wake-up. A `Queue` hands the
 //! pieces of a job to whoever is there; each piece is computed the same way by anyone, so results
 //! do not depend on timing.
 //!

@@ -15,8 +15,8 @@ use corosensei::{Coroutine, CoroutineResult, Yielder};
 
 use super::{Fault, Schedule};
 
-/// Stack of a fiber; kernels keep a few hundred bytes.
-const STACK_BYTES: usize = 64 << 10;
+/// Stack of a fiber; kernels keep a few hundred bytes, and under the sanitizer each local array has its own guards.
+const STACK_BYTES: usize = if cfg!(feature = "cuda-emulation-sanitized") { 1 << 20 } else { 64 << 10 };
 /// Threads of a warp.
 const WARP: usize = 32;
 

@@ -3,12 +3,17 @@
 //! What a machine without a GPU can say about a kernel: that its arithmetic and addresses are right in four
 //! schedules, that no barrier is missed by some threads of a block, and that nothing is written outside
 //! its buffers and its shared memory. Memory that a kernel must write before it reads it begins as NaN, and
-//! lies between guards of NaN that are looked at after each launch. What it cannot say: anything about speed, missing fences, or the instructions of
-//! inline PTX, for which `common.cu` has plain twins here.
+//! lies between guards of NaN that are looked at after each launch. What it cannot say: anything about speed,
+//! missing fences, or the instructions of inline PTX, for which `common.cu` has plain twins here.
+//!
+//! With the feature `cuda-emulation-sanitized` the C++ compiler's address sanitizer looks at every access besides, reads
+//! too: guards are forbidden to it, and so is whatever was never allocated; and no vector is read from an address that
+//! a GPU would refuse. The first fault ends the program with the kernel's name.
 //!
 //! Only for tests: a kernel with a wild pointer is wild here too.
 
 mod block;
+mod guard;
 
 use std::fmt;
 
@@ -120,6 +125,9 @@ impl Array {
         let words = vec![u128::MAX; (bytes + 2 * GUARD).div_ceil(16)];
         let mut array = Array { words, bytes };
         array.bytes_mut().fill(fill);
+        let (all, end) = (array.all(), GUARD + bytes);
+        guard::forbid(&all[..GUARD]);
+        guard::forbid(&all[end..]);
         array
     }
 
@@ -159,6 +167,12 @@ impl Array {
     fn intact(&self) -> bool {
         let (all, end) = (self.all(), GUARD + self.bytes);
         all[..GUARD].iter().chain(&all[end..]).all(|&byte| byte == NOT_A_NUMBER)
+    }
+}
+
+impl Drop for Array {
+    fn drop(&mut self) {
+        guard::allow(self.all());
     }
 }
 

@@ -60,6 +60,15 @@ extern "C" void planted_shared_beyond(const float *x, float *y, int n) {
     if (threadIdx.x < (unsigned)n) y[threadIdx.x] = sums[threadIdx.x + 1];
 }
 
+// Reads one number too many where n + 64 of them are.
+extern "C" void planted_read_beyond(const float *x, float *y, int n) { y[threadIdx.x] = x[n + threadIdx.x]; }
+
+// Loads four numbers at once from where only one may be loaded, unless n is a multiple of 4.
+extern "C" void planted_crooked_load(const float *x, float *y, int n) {
+    const float4 v = *(const float4 *)(x + n);
+    y[threadIdx.x] = v.x + v.w;
+}
+
 // Takes shared memory to begin as zeros.
 extern "C" void planted_unwritten_shared(const float *x, float *y, int n) {
     SHARED_MEMORY(shared);

@@ -38,6 +38,9 @@ pub struct Shares {
     /// Turns of each kernel; shown are medians
     #[arg(long, value_name = "N", default_value_t = 21)]
     rounds: usize,
+    /// Folder of compiled kernels, as `gpt2 kernels` writes it; without it they are compiled anew
+    #[arg(long, value_name = "DIR")]
+    kernels: Option<PathBuf>,
     /// Folder with CUDA's libraries, to look into before $CUDA_HOME/lib64, /usr/local/cuda/lib64 and the system's
     #[arg(long, value_name = "DIR")]
     cuda_lib: Option<PathBuf>,
@@ -57,7 +60,8 @@ impl Shares {
         let search = Search::usual(self.cuda_lib.as_deref(), home.as_deref(), []);
         let libraries = Libraries::open(&search, &Library::ALL);
         let mut device = Device::open(&libraries, 0, Launching::Graph)?;
-        device.load_kernels(Nvrtc::new(&libraries)?, &CubinCache::none())?;
+        let cache = self.kernels.map_or_else(CubinCache::none, CubinCache::at);
+        device.load_kernels(Nvrtc::new(&libraries)?, &cache)?;
         let products = if self.cublaslt { Products::CublasLt } else { Products::Tiles };
         if self.cublaslt {
             device.load_products(&libraries)?;
