@@ -2,8 +2,8 @@
 //!
 //! Why mapped: such a buffer costs no memory that the page cache has not already, so that it is there at
 //! once, and processes share it. On a virtual machine whose host lends memory page by page, half a
-//! gigabyte of new memory takes a second or two; what the page cache holds is there. The price is small
-//! pages where the file system has no large ones: some percent of the bandwidth of a decode step.
+//! gigabyte of new memory takes a second or two; what the page cache holds is there. What it may cost is
+//! bandwidth of a decode step, where the file system has no large pages.
 //!
 //! The mapping is private: who writes to such a buffer gets a copy of the page, and the file stays as it
 //! is. Whoever writes the file is to write another and rename it; changing it in place would change

@@ -44,7 +44,7 @@ pub struct Options {
     /// The folder, created where it is missing, in which [`Gpt2::load`] keeps the packed matrices: as many
     /// bytes as the weights have in `precision`. Who loads the same checkpoint from then on has them from
     /// there, on Linux mapped, in the page cache's memory and not in its own: the start is a matter of
-    /// opening a file. A step reads small pages then, which costs it some percent. `None` packs at every
+    /// opening a file. A step may read small pages then, and wait for them. `None` packs at every
     /// load.
     pub packed: Option<PathBuf>,
 }

@@ -39,7 +39,7 @@ pub struct Generate {
     #[arg(long)]
     pin: bool,
     /// Keep the weights as they are packed in this folder, and map them from there from the next time on:
-    /// a start in a fraction of the time, for some percent of each step's speed
+    /// a start in a fraction of the time; where a file's pages are small, a step may wait for them
     #[arg(long, value_name = "DIR")]
     packed: Option<PathBuf>,
     /// New tokens at most; default: 64, or fewer where the context ends
