@@ -4,6 +4,8 @@ mod evaluate;
 #[cfg(feature = "fetch")]
 mod fetch;
 mod generate;
+#[path = "../peers/ranks.rs"]
+mod ranks;
 mod readme;
 mod scaling;
 #[cfg(feature = "cuda")]

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use crate::tokens::write_ranks;
+use crate::ranks::write_ranks;
 
 /// Runs every `$ gpt2 …` line of the README, in order, in one folder with o200k's ranks in it; the lines that
 /// follow a command are its output.
@@ -11,7 +11,7 @@ use crate::tokens::write_ranks;
 fn every_command_of_the_readme() {
     let readme = include_str!("../../README.md");
     let dir = tempfile::tempdir().unwrap();
-    write_ranks(&dir.path().join("o200k_base.tiktoken"), tiktoken_rs::o200k_base_singleton(), 199_998);
+    write_ranks(dir.path(), "o200k_base.tiktoken", tiktoken_rs::o200k_base_singleton(), 199_998);
     let mut commands: Vec<(&str, String)> = Vec::new();
     let mut inside = false;
     for line in readme.lines() {

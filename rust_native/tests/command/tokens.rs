@@ -2,14 +2,11 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::path::Path;
 use std::process::{Command, Stdio};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use rust_native::{Checkpoint, Config};
-use tiktoken_rs::CoreBPE;
 
+use crate::ranks::write_ranks;
 use crate::{fails, gpt2, prints};
 
 #[test]
@@ -125,19 +122,13 @@ fn init_writes_a_model_and_vocabulary() {
     fails(&["init", "--dir", text, "--vocab-size", "99"], b"", &["only goes with --size tiny"]);
 }
 
-/// Writes a published file of ranks anew, from the crate that carries it.
-pub fn write_ranks(path: &Path, tokenizer: &CoreBPE, ranks: u32) {
-    let line = |rank| format!("{} {rank}\n", STANDARD.encode(tokenizer.decode_bytes(&[rank]).unwrap()));
-    fs::write(path, (0..ranks).map(line).collect::<String>()).unwrap();
-}
-
 /// A tokenizer from a file, and written anew from it.
 #[test]
 fn another_tokenizer_from_a_file() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
     let tiktoken = path("cl100k_base.tiktoken");
-    write_ranks(Path::new(&tiktoken), tiktoken_rs::cl100k_base_singleton(), 100_256);
+    write_ranks(dir.path(), "cl100k_base.tiktoken", tiktoken_rs::cl100k_base_singleton(), 100_256);
     prints(&["encode", "--tokenizer", &tiktoken, "Hello, world!"], b"", b"9906 11 1917 0\n");
     prints(&["decode", "--tokenizer", &tiktoken, "9906 11 1917 0"], b"", b"Hello, world!");
     fails(&["decode", "--tokenizer", &tiktoken, "100256"], b"", &["token id 100256", "that have a token"]);

@@ -2,17 +2,18 @@
 
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+mod ranks;
+
 use std::collections::HashMap;
-use std::fs;
-use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use kernels::Isa;
 use rust_native::{Pattern, Tokenizer};
 use tiktoken_rs::CoreBPE;
 use tokenizers::{OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer};
+
+use ranks::ranks;
+pub use ranks::write_ranks;
 
 /// The pattern as Llama 3's tokenizer.json has it.
 pub const LLAMA3_PATTERN: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
@@ -67,22 +68,6 @@ pub static O200K: LazyLock<Vocabulary> = LazyLock::new(|| {
 /// One for each pattern with a scanner of its own.
 pub static VOCABULARIES: [(&str, &LazyLock<Vocabulary>); 4] =
     [("gpt2", &GPT2), ("cl100k", &CL100K), ("llama3", &LLAMA3), ("o200k", &O200K)];
-
-/// The tokens of a vocabulary of tiktoken's with ids below `count`.
-fn ranks(tiktoken: &CoreBPE, count: u32) -> impl Iterator<Item = (Vec<u8>, u32)> {
-    // p50k's special token has a place among the ranks.
-    let special = (50_257..60_000).contains(&count).then_some(50_256);
-    let ids = (0..count).filter(move |&id| Some(id) != special);
-    ids.map(|id| (tiktoken.decode_bytes(&[id]).unwrap(), id))
-}
-
-/// Writes the file of ranks that a tokenizer of tiktoken's was made from.
-pub fn write_ranks(dir: &Path, name: &str, tiktoken: &CoreBPE, count: u32) -> PathBuf {
-    let path = dir.join(name);
-    let line = |(token, rank): (Vec<u8>, u32)| format!("{} {rank}\n", STANDARD.encode(token));
-    fs::write(&path, ranks(tiktoken, count).map(line).collect::<String>()).unwrap();
-    path
-}
 
 impl Vocabulary {
     /// `load` gives ours; merging is that of `published`, whose tokens are below `count`.
