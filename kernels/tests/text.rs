@@ -14,13 +14,15 @@ struct All<'a> {
 }
 
 impl Job for All<'_> {
-    type Output = (Classes, u64, Vec<u16>, u32);
+    type Output = (Classes, [u64; 3], Vec<u16>, u32);
 
     fn run<S: Scan>(self, scan: S) -> Self::Output {
         let mut places = [u16::MAX; BLOCK];
         let count = scan.places(self.bits, self.base, &mut places);
-        let (classes, equal) = (scan.classes(self.block), scan.equal(self.block, self.byte));
-        (classes, equal, places[..count].to_vec(), scan.smallest(self.rows))
+        let (block, byte) = (self.block, self.byte);
+        let (low, high) = (byte.min(0x20), byte.max(0xC3));
+        let some = [scan.equal(block, byte), scan.within(block, low, byte), scan.within(block, byte, high)];
+        (scan.classes(block), some, places[..count].to_vec(), scan.smallest(self.rows))
     }
 }
 
@@ -47,7 +49,7 @@ fn scanners() -> Vec<Scanner> {
 }
 
 /// The definition, in other words than the specification's.
-fn by_definition(all: &All<'_>) -> (Classes, u64, Vec<u16>, u32) {
+fn by_definition(all: &All<'_>) -> (Classes, [u64; 3], Vec<u16>, u32) {
     let mask = |is: &dyn Fn(u8) -> bool| {
         (0..BLOCK).filter(|&i| is(all.block[i])).fold(0_u64, |bits, i| bits | 1 << i)
     };
@@ -63,7 +65,9 @@ fn by_definition(all: &All<'_>) -> (Classes, u64, Vec<u16>, u32) {
     };
     let places = (0..64).filter(|i| all.bits >> i & 1 == 1).map(|i| all.base + i).collect();
     let smallest = all.rows.iter().flatten().fold(u32::MAX, |least, &x| least.min(x));
-    (classes, mask(&|b| b == all.byte), places, smallest)
+    let ranges = [all.byte..=all.byte, all.byte.min(0x20)..=all.byte, all.byte..=all.byte.max(0xC3)];
+    let some = ranges.map(|range| mask(&|b| range.contains(&b)));
+    (classes, some, places, smallest)
 }
 
 #[test]

@@ -33,6 +33,12 @@ impl Scan for Avx2 {
     }
 
     #[inline(always)]
+    fn within(self, block: &[u8; BLOCK], first: u8, last: u8) -> u64 {
+        // SAFETY: as above.
+        unsafe { within(block, first, last.wrapping_sub(first)) }
+    }
+
+    #[inline(always)]
     fn places(self, bits: u64, base: u16, places: &mut [u16; BLOCK]) -> usize {
         eights(bits, base, places)
     }
@@ -50,15 +56,26 @@ impl Scan for Avx2 {
     }
 
     #[inline(always)]
-    fn apart<J: Job>(self, job: J) -> J::Output {
+    fn widen(self, words: &[u32; 4]) -> [u32; 8] {
         // SAFETY: as above.
-        unsafe { apart(self, job) }
+        unsafe { widen(words) }
+    }
+
+    #[inline(always)]
+    fn apart<J: Job>(self, job: J) -> J::Output {
+        apart(self, job)
     }
 }
 
-#[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
+/// A function of its own. Two functions, because rustc 1.95 forgets `inline(never)` where there is a `target_feature`.
 #[inline(never)]
 fn apart<J: Job>(scan: Avx2, job: J) -> J::Output {
+    // SAFETY: as above.
+    unsafe { enabled(scan, job) }
+}
+
+#[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
+fn enabled<J: Job>(scan: Avx2, job: J) -> J::Output {
     job.run(scan)
 }
 
@@ -126,6 +143,13 @@ fn equal(block: &[u8; BLOCK], byte: u8) -> u64 {
 
 #[target_feature(enable = "avx2")]
 #[inline]
+fn within(block: &[u8; BLOCK], first: u8, last: u8) -> u64 {
+    let [low, high] = halves(block);
+    bits(range(low, first, last), range(high, first, last))
+}
+
+#[target_feature(enable = "avx2")]
+#[inline]
 fn smallest(rows: &[[u32; 16]]) -> u32 {
     let mut least = _mm256_set1_epi32(-1);
     for row in rows {
@@ -138,6 +162,19 @@ fn smallest(rows: &[[u32; 16]]) -> u32 {
     let two = _mm_min_epu32(four, _mm_shuffle_epi32::<0b01_00_11_10>(four));
     let one = _mm_min_epu32(two, _mm_shuffle_epi32::<0b10_11_00_01>(two));
     _mm_cvtsi128_si32(one) as u32
+}
+
+/// [`Scan::widen`].
+#[target_feature(enable = "avx2")]
+#[inline]
+pub(super) fn widen(words: &[u32; 4]) -> [u32; 8] {
+    let mut wide = [0; 8];
+    // SAFETY: 16 readable and 32 writable bytes; neither needs alignment.
+    unsafe {
+        let all = _mm256_cvtepu16_epi32(_mm_loadu_si128(words.as_ptr().cast()));
+        _mm256_storeu_si256(wide.as_mut_ptr().cast(), all);
+    }
+    wide
 }
 
 /// [`Scan::which`].

@@ -37,6 +37,12 @@ impl Scan for Avx512 {
     }
 
     #[inline(always)]
+    fn within(self, block: &[u8; BLOCK], first: u8, last: u8) -> u64 {
+        // SAFETY: as above.
+        unsafe { within(block, first, last.wrapping_sub(first)) }
+    }
+
+    #[inline(always)]
     fn places(self, bits: u64, base: u16, places: &mut [u16; BLOCK]) -> usize {
         // SAFETY: as above.
         unsafe { write_places(bits, base, places) };
@@ -56,15 +62,26 @@ impl Scan for Avx512 {
     }
 
     #[inline(always)]
-    fn apart<J: Job>(self, job: J) -> J::Output {
+    fn widen(self, words: &[u32; 4]) -> [u32; 8] {
         // SAFETY: as above.
-        unsafe { apart(self, job) }
+        unsafe { avx2::widen(words) }
+    }
+
+    #[inline(always)]
+    fn apart<J: Job>(self, job: J) -> J::Output {
+        apart(self, job)
     }
 }
 
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,bmi1,bmi2,lzcnt,popcnt")]
+/// A function of its own. Two functions, because rustc 1.95 forgets `inline(never)` where there is a `target_feature`.
 #[inline(never)]
 fn apart<J: Job>(scan: Avx512, job: J) -> J::Output {
+    // SAFETY: as above.
+    unsafe { enabled(scan, job) }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,bmi1,bmi2,lzcnt,popcnt")]
+fn enabled<J: Job>(scan: Avx512, job: J) -> J::Output {
     job.run(scan)
 }
 
@@ -110,6 +127,12 @@ fn classes(block: &[u8; BLOCK]) -> Classes {
 #[inline]
 fn equal(block: &[u8; BLOCK], byte: u8) -> u64 {
     same(load(block), byte)
+}
+
+#[target_feature(enable = "avx512f,avx512bw")]
+#[inline]
+fn within(block: &[u8; BLOCK], first: u8, last: u8) -> u64 {
+    range(load(block), first, last)
 }
 
 /// 0, 1, … 63.

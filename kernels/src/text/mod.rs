@@ -52,6 +52,9 @@ pub trait Scan: Copy {
     /// Which of 64 bytes equal `byte`.
     fn equal(self, block: &[u8; BLOCK], byte: u8) -> u64;
 
+    /// Which of 64 bytes are `first` to `last`, both included; `first` is at most `last`.
+    fn within(self, block: &[u8; BLOCK], first: u8, last: u8) -> u64;
+
     /// Writes `base` plus the place of each set bit, ascending, to the front of `places` and returns how
     /// many there are. What is behind them may be overwritten. `base` is at most 65,472.
     fn places(self, bits: u64, base: u16, places: &mut [u16; BLOCK]) -> usize;
@@ -61,6 +64,12 @@ pub trait Scan: Copy {
 
     /// Which of two words of 16 bytes, the lowest quarter first, equals a third; the two differ.
     fn which(self, two: &[[u32; 4]; 2], word: &[u64; 2]) -> Option<usize>;
+
+    /// Eight numbers of 16 bits, the first in the lower half of the first word.
+    #[inline(always)]
+    fn widen(self, words: &[u32; 4]) -> [u32; 8] {
+        std::array::from_fn(|i| words[i / 2] >> (16 * (i % 2)) & 0xFFFF)
+    }
 
     /// Asks for the cache line at `at`, which is about to be read. A hint: it changes nothing, whatever the
     /// address.

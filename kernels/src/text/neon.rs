@@ -30,6 +30,12 @@ impl Scan for Neon {
     }
 
     #[inline(always)]
+    fn within(self, block: &[u8; BLOCK], first: u8, last: u8) -> u64 {
+        // SAFETY: as above.
+        unsafe { within(block, first, last.wrapping_sub(first)) }
+    }
+
+    #[inline(always)]
     fn places(self, bits: u64, base: u16, places: &mut [u16; BLOCK]) -> usize {
         eights(bits, base, places)
     }
@@ -47,14 +53,19 @@ impl Scan for Neon {
 
     #[inline(always)]
     fn apart<J: Job>(self, job: J) -> J::Output {
-        // SAFETY: as above.
-        unsafe { apart(self, job) }
+        apart(self, job)
     }
 }
 
-#[target_feature(enable = "neon")]
+/// A function of its own. Two functions, because rustc 1.95 forgets `inline(never)` where there is a `target_feature`.
 #[inline(never)]
 fn apart<J: Job>(scan: Neon, job: J) -> J::Output {
+    // SAFETY: as above.
+    unsafe { enabled(scan, job) }
+}
+
+#[target_feature(enable = "neon")]
+fn enabled<J: Job>(scan: Neon, job: J) -> J::Output {
     job.run(scan)
 }
 
@@ -116,6 +127,12 @@ fn classes(block: &[u8; BLOCK]) -> Classes {
 #[inline]
 fn equal(block: &[u8; BLOCK], byte: u8) -> u64 {
     same(load(block), byte)
+}
+
+#[target_feature(enable = "neon")]
+#[inline]
+fn within(block: &[u8; BLOCK], first: u8, last: u8) -> u64 {
+    range(load(block), first, last)
 }
 
 #[target_feature(enable = "neon")]

@@ -50,6 +50,12 @@ impl Scan for Portable {
     }
 
     #[inline(always)]
+    fn within(self, block: &[u8; BLOCK], first: u8, last: u8) -> u64 {
+        let is = |b: u8| b.wrapping_sub(first) <= last.wrapping_sub(first);
+        block.iter().enumerate().fold(0, |bits, (i, &b)| bits | u64::from(is(b)) << i)
+    }
+
+    #[inline(always)]
     fn places(self, mut bits: u64, base: u16, places: &mut [u16; BLOCK]) -> usize {
         let count = bits.count_ones() as usize;
         for place in &mut places[..count] {
