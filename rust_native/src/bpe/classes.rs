@@ -45,6 +45,12 @@ impl Class {
 pub(super) struct Kind(u8);
 
 impl Kind {
+    /// The class in the lower two bits, then [`Kind::front`] and [`Kind::back`].
+    #[inline(always)]
+    pub(super) fn bits(self) -> u8 {
+        self.0
+    }
+
     #[inline]
     pub(super) fn class(self) -> Class {
         Class::of(self.0)
@@ -101,7 +107,7 @@ fn class_of(code: usize) -> Class {
     kind_of(code).class()
 }
 
-#[inline]
+#[inline(always)]
 fn kind_of(code: usize) -> Kind {
     Kind(CLASSES[(ROWS[code >> 8] as usize) << 8 | code & 255])
 }
@@ -112,17 +118,10 @@ fn kind_of(code: usize) -> Kind {
 pub(super) fn class_at(text: &[u8], at: usize) -> (Class, usize) {
     match text[at] {
         byte @ 0..128 => (ASCII[byte as usize], 1),
-        _ => beyond_ascii(text, at),
-    }
-}
-
-/// [`class_at`] where the first byte is not ASCII. Always inlined: as a call it costs blocks of other scripts one and
-/// a half instructions a byte.
-#[inline(always)]
-pub(super) fn beyond_ascii(text: &[u8], at: usize) -> (Class, usize) {
-    match decode(four(text, at)) {
-        Some((code, length)) => (class_of(code), length),
-        None => (Class::Other, 1),
+        _ => match decode(four(text, at)) {
+            Some((code, length)) => (class_of(code), length),
+            None => (Class::Other, 1),
+        },
     }
 }
 
@@ -144,8 +143,32 @@ pub(super) fn kind_beyond_ascii(text: &[u8], at: usize) -> (Kind, usize) {
     }
 }
 
+/// Kinds below U+0800, apart: one look instead of two.
+static TWO: [u8; 0x800] = {
+    let (mut table, mut code) = ([0; 0x800], 0);
+    while code < table.len() {
+        table[code] = CLASSES[(ROWS[code >> 8] as usize) << 8 | code & 255];
+        code += 1;
+    }
+    table
+};
+
+/// [`Kind::bits`] of the character of two bytes that begins at byte `at`, where it is known that there is one.
+#[inline(always)]
+pub(super) fn kind_of_two(text: &[u8], at: usize) -> u8 {
+    let [lead, a, _, _] = four(text, at).map(usize::from);
+    TWO[(lead & 0x1F) << 6 | a & 0x3F]
+}
+
+/// The same of three bytes.
+#[inline(always)]
+pub(super) fn kind_of_three(text: &[u8], at: usize) -> u8 {
+    let [lead, a, b, _] = four(text, at).map(usize::from);
+    kind_of((lead & 0x0F) << 12 | (a & 0x3F) << 6 | b & 0x3F).0
+}
+
 /// Four bytes from `at` on, zeros behind the end.
-#[inline]
+#[inline(always)]
 fn four(text: &[u8], at: usize) -> [u8; 4] {
     match text[at..].first_chunk::<4>() {
         Some(four) => *four,

@@ -9,7 +9,6 @@
 use kernels::text::{BLOCK, Scan};
 
 use super::{Blocks, CHUNK};
-use crate::bpe::classes::{self, Class};
 use crate::bpe::split::contraction;
 
 impl Blocks {
@@ -20,28 +19,13 @@ impl Blocks {
         let chunk = &text[..text.len().min(CHUNK)];
         let words = chunk.len().div_ceil(BLOCK);
         let high = self.classify(scan, chunk, |_, _, _, _| {});
-        let wide = high && self.classify_beyond_ascii(text, words);
+        let wide = high && self.characters::<S, 2>(scan, text, chunk.len());
         self.begin(chunk.len());
         if wide {
             self.move_to_characters(words);
         }
         self.contractions(text, chunk.len(), contraction);
         self.list_begins(scan, chunk, chunk.len() == text.len())
-    }
-
-    /// Adds the characters beyond ASCII; whether one of them is whitespace.
-    #[inline(always)]
-    fn classify_beyond_ascii(&mut self, text: &[u8], words: usize) -> bool {
-        self.inner[..=words].fill(0);
-        let mut wide = false;
-        self.beyond_ascii(text, words, classes::beyond_ascii, |blocks, class, k, bits, inner| {
-            blocks.classes[class as usize][k] |= bits;
-            if class == Class::Space {
-                wide = true;
-                blocks.inner[k] |= inner;
-            }
-        });
-        wide
     }
 
     /// Where pieces begin in the first `length` bytes, contractions aside.

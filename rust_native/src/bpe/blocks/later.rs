@@ -23,7 +23,7 @@
 use kernels::text::{BLOCK, Scan};
 
 use super::{Blocks, CHUNK, WORDS, bit};
-use crate::bpe::classes::{self, Class};
+use crate::bpe::classes::Class;
 use crate::bpe::split_cl100k::contraction;
 
 /// Where the piece that begins at a place of a text ends, one character at a time.
@@ -36,6 +36,8 @@ pub(super) struct More {
     capitals: [u64; WORDS + 1],
     /// Letters and marks that are neither capital nor small.
     uncased: [u64; WORDS + 1],
+    /// First bytes of marks.
+    marks: [u64; WORDS + 1],
     doubts: [u64; WORDS + 1],
 }
 
@@ -46,7 +48,16 @@ impl More {
             slashes: [0; WORDS],
             capitals: [0; WORDS + 1],
             uncased: [0; WORDS + 1],
+            marks: [0; WORDS + 1],
             doubts: [0; WORDS + 1],
+        }
+    }
+
+    /// A chunk without characters beyond ASCII.
+    #[inline(always)]
+    fn clear(&mut self, words: usize) {
+        for row in [&mut self.uncased, &mut self.marks, &mut self.doubts] {
+            row[..=words].fill(0);
         }
     }
 }
@@ -98,12 +109,11 @@ impl Blocks {
                 blocks.more.slashes[k] = scan.equal(block, b'/');
             }
         });
-        self.inner[..=words].fill(0);
-        self.more.doubts[..=words].fill(0);
-        if CASE {
-            self.more.uncased[..=words].fill(0);
+        let wide = high && self.more_characters::<CASE, S>(scan, text, length);
+        if !high {
+            self.inner[..=words].fill(0);
+            self.more.clear(words);
         }
-        let wide = high && self.characters::<CASE>(text, words);
         let left = self.begin_later::<CASE>(length);
         if left.open && !ends {
             self.join_gap(length);
@@ -127,38 +137,23 @@ impl Blocks {
 
     /// Adds the characters beyond ASCII; whether one of them is whitespace.
     #[inline(always)]
-    fn characters<const CASE: bool>(&mut self, text: &[u8], words: usize) -> bool {
-        let mut wide = false;
-        self.beyond_ascii(text, words, classes::kind_beyond_ascii, |blocks, kind, k, bits, inner| {
-            let (class, first) = (kind.class(), bits & !inner);
-            let only = |is: bool| bits & u64::from(is).wrapping_neg();
-            blocks.inner[k] |= inner;
-            wide |= class == Class::Space;
-            if class == Class::Number {
-                blocks.more.doubts[k] |= first;
+    fn more_characters<const CASE: bool, S: Scan>(&mut self, scan: S, text: &[u8], length: usize) -> bool {
+        let wide = if CASE {
+            self.characters::<S, 4>(scan, text, length)
+        } else {
+            self.characters::<S, 2>(scan, text, length)
+        };
+        for k in 0..=length.div_ceil(BLOCK) {
+            let [low, high, front, back] = self.planes.each_ref().map(|plane| plane[k]);
+            self.more.doubts[k] = high & !low & !self.inner[k];
+            if CASE {
+                self.classes[Class::Letter as usize][k] |= front;
+                self.more.capitals[k] |= front & !back;
+                self.more.uncased[k] = front & back;
+                self.more.marks[k] = front & back & !(low | high | self.inner[k]);
             }
-            if CASE && kind.front() {
-                blocks.more.capitals[k] |= only(!kind.back());
-                blocks.more.uncased[k] |= only(kind.back());
-                blocks.classes[Class::Letter as usize][k] |= bits;
-                if kind.mark()
-                    && first != 0
-                    && blocks.behind_other(k * BLOCK + first.trailing_zeros() as usize)
-                {
-                    blocks.more.doubts[k] |= first;
-                }
-            } else {
-                blocks.classes[class as usize][k] |= bits;
-            }
-        });
+        }
         wide
-    }
-
-    /// Whether a byte stands behind one that is neither letter, number nor whitespace.
-    #[inline(always)]
-    fn behind_other(&self, at: usize) -> bool {
-        let [_, letters, numbers, spaces] = &self.classes;
-        at > 0 && !(bit(letters, at - 1) || bit(numbers, at - 1) || bit(spaces, at - 1))
     }
 
     /// Where pieces begin in the first `length` bytes, but for contractions and doubts.
@@ -194,7 +189,9 @@ impl Blocks {
                 uncased = self.more.uncased[k];
                 small = letter & !(capital | uncased);
                 begins |= capital & up(small, before.small);
-                self.more.doubts[k] |= capital & up(uncased, before.uncased);
+                let marks = self.more.marks[k];
+                self.more.doubts[k] |=
+                    capital & up(uncased, before.uncased) | marks & up(other, before.other);
             }
 
             let mut thirds = number & !up(number, before.number);

@@ -9,6 +9,7 @@
 //!
 //! Invariant: the pieces are those of the pattern's scanner that takes one character at a time.
 
+mod characters;
 mod gpt2;
 mod later;
 
@@ -29,8 +30,10 @@ pub(super) struct Blocks {
     blanks: [u64; WORDS],
     quotes: [u64; WORDS],
     high: [u64; WORDS],
-    /// All but the first bytes of characters beyond ASCII, for those classes whose pattern asks.
+    /// Where there are characters beyond ASCII: all but their first bytes, and the bits of their
+    /// [`Kind`](super::classes::Kind).
     inner: [u64; WORDS + 1],
+    planes: [[u64; WORDS + 1]; 4],
     begins: [u64; WORDS + 1],
     /// Starts of pieces, then the end of the last; [`Scan::places`] writes up to a block behind it.
     pub(super) starts: [u16; CHUNK + BLOCK + 1],
@@ -45,6 +48,7 @@ impl Blocks {
             quotes: [0; WORDS],
             high: [0; WORDS],
             inner: [0; WORDS + 1],
+            planes: [[0; WORDS + 1]; 4],
             begins: [0; WORDS + 1],
             starts: [0; CHUNK + BLOCK + 1],
             more: later::More::new(),
@@ -129,36 +133,6 @@ impl Blocks {
         self.high[k] = found.high;
         more(self, k, &found, block);
         found.high
-    }
-
-    /// Calls `put` with each character beyond ASCII in the first `words` blocks: what `find` says of it, a
-    /// block, its bits there and those of them that are not its first byte's. One that reaches over an edge
-    /// is two calls.
-    #[inline(always)]
-    fn beyond_ascii<T: Copy>(
-        &mut self,
-        text: &[u8],
-        words: usize,
-        find: impl Fn(&[u8], usize) -> (T, usize),
-        mut put: impl FnMut(&mut Self, T, usize, u64, u64),
-    ) {
-        let mut spilled = 0;
-        for k in 0..words {
-            let mut high = self.high[k] & !spilled;
-            spilled = 0;
-            while high != 0 {
-                let at = high.trailing_zeros() as usize;
-                let (found, length) = find(text, k * BLOCK + at);
-                let ones = (1_u64 << length) - 1;
-                let span = ones << at;
-                high &= !span;
-                put(self, found, k, span, span & (span << 1));
-                if at + length > BLOCK {
-                    spilled = ones >> (BLOCK - at);
-                    put(self, found, k + 1, spilled, spilled);
-                }
-            }
-        }
     }
 
     /// Moves beginnings that fell on the last byte of a whitespace character to its first.
