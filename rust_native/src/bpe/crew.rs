@@ -69,7 +69,7 @@ impl Tokenizer {
         }
         drop(idle);
         let team = if threads > 1 { Team::new(threads).ok() } else { None };
-        let scratches = (0..threads).map(|_| Mutex::new(Box::new(Scratch::new()))).collect();
+        let scratches = (0..threads).map(|_| Mutex::new(self.new_scratch())).collect();
         Crew { team, scratches, spare: Mutex::new(Vec::new()), process }
     }
 

@@ -43,10 +43,11 @@ pub(super) struct Scratch {
 }
 
 impl Scratch {
-    pub(super) fn new() -> Self {
+    /// For a vocabulary of so many ids.
+    pub(super) fn new(ids: usize) -> Self {
         Self {
             blocks: Blocks::new(),
-            words: Words::new(),
+            words: Words::new(ids),
             long: Long::new(),
             phrases: Phrases::new(),
             work: Work::default(),
@@ -86,7 +87,11 @@ impl Tokenizer {
     pub fn encoder(&self) -> Encoder<'_> {
         // The pool holds whole scratches at all times, so a panic elsewhere leaves it sound.
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        Encoder { tokenizer: self, scratch: Some(idle.unwrap_or_else(|| Box::new(Scratch::new()))) }
+        Encoder { tokenizer: self, scratch: Some(idle.unwrap_or_else(|| self.new_scratch())) }
+    }
+
+    pub(super) fn new_scratch(&self) -> Box<Scratch> {
+        Box::new(Scratch::new(self.vocabulary_size()))
     }
 
     /// The ids of `text`.
@@ -225,7 +230,7 @@ impl Encoder<'_> {
     }
 
     fn scratch(&mut self) -> &mut Scratch {
-        self.scratch.get_or_insert_with(|| Box::new(Scratch::new()))
+        self.scratch.get_or_insert_with(|| self.tokenizer.new_scratch())
     }
 }
 

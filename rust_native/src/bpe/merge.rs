@@ -72,13 +72,31 @@ impl Merges {
     fn rows<S: Scan, const ROWS: usize>(&self, scan: S, bytes: &[u8], ids: &mut [u32]) -> usize {
         let mut symbols = [0_u32; SHORT];
         let mut order = [[u32::MAX; ROW]; ROWS];
-        let mut alive = u64::MAX >> (SHORT - bytes.len());
+        let mut alive = 0_u64;
         let place = |at: u32| (at as usize / ROW % ROWS, at as usize % ROW);
-        for (symbol, &byte) in symbols.iter_mut().zip(bytes) {
-            *symbol = self.byte_id(byte);
-        }
-        for ((order, pair), at) in order.as_flattened_mut().iter_mut().zip(bytes.windows(2)).zip(0..) {
-            *order = self.byte_rank(pair[0], pair[1]) << 6 | at;
+        // What may be merged at once is, while the symbols are put in their places.
+        let mut before = 0;
+        for (&byte, end) in bytes.iter().zip(0_u32..) {
+            let (mut at, mut symbol) = (end, self.byte_id(byte));
+            while let Some(left) = alive.checked_ilog2() {
+                let rank = if left + 1 == end && at == end {
+                    self.byte_rank(before, byte)
+                } else {
+                    self.rank(symbols[left as usize % SHORT], symbol)
+                };
+                let (row, column) = place(left);
+                if !self.is_safe(rank) {
+                    order[row][column] = rank << 6 | left;
+                    break;
+                }
+                order[row][column] = u32::MAX;
+                symbol = self.result(rank);
+                alive ^= 1 << left;
+                at = left;
+            }
+            symbols[at as usize % SHORT] = symbol;
+            alive |= 1 << at;
+            before = byte;
         }
         let rows = bytes.len().div_ceil(ROW).min(ROWS);
         loop {
@@ -277,8 +295,9 @@ mod tests {
 
     use super::*;
 
-    /// Ids 0..256 are the bytes; later ids, one in `step`, merge two earlier ones of the first few.
-    fn table(pairs: &[(u32, u32)], step: u32) -> (Merges, Vec<u32>) {
+    /// Ids 0..256 are the bytes; later ids, one in `step`, merge two earlier ones of the first few. Their ranks are in
+    /// the same order, or in any with an odd `turn`.
+    fn table(pairs: &[(u32, u32)], step: u32, turn: u32) -> (Merges, Vec<u32>) {
         let (mut merges, mut lengths) = (Vec::new(), vec![1_u32; 256]);
         for &(left, right) in pairs {
             let known = 4 + merges.len() as u32;
@@ -287,6 +306,9 @@ mod tests {
             merges.push((left, right, 256 + step * merges.len() as u32));
             lengths.push(lengths[left as usize].saturating_add(lengths[right as usize]));
             lengths.extend((1..step).map(|_| 1));
+        }
+        if turn % 2 == 1 {
+            merges.sort_by_key(|(_, _, result)| result.wrapping_mul(turn).reverse_bits());
         }
         let mut starts = vec![0];
         for length in lengths {
@@ -321,6 +343,21 @@ mod tests {
         }
     }
 
+    /// By hand: of a table of four bytes, which merges wait for none.
+    #[test]
+    fn what_is_merged_at_once() {
+        // 1+2, 0+1 (the 1 may go to the right before), 256+3 (nothing else wants these), 3+3 (overlaps itself).
+        let merges = [(1, 2, 256), (0, 1, 257), (256, 3, 258), (3, 3, 259)];
+        let table = Merges::new(&merges, std::array::from_fn(|byte| byte as u32));
+        let safe = |rank| table.is_safe(rank);
+        assert_eq!([0, 1, 2, 3].map(safe), [true, false, true, false]);
+        assert!(!safe(4) && !safe(NONE));
+        // A result that merges before it is made the usual way.
+        let merges = [(256, 3, 257), (1, 2, 256)];
+        let table = Merges::new(&merges, std::array::from_fn(|byte| byte as u32));
+        assert!(!table.is_safe(1));
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(1000))]
 
@@ -328,6 +365,7 @@ mod tests {
         fn every_way_follows_the_definition(
             pairs in prop::collection::vec((any::<u32>(), any::<u32>()), 0..40),
             step in 1..3_u32,
+            turn in any::<u32>(),
             bytes in prop_oneof![
                 prop::collection::vec(0..4_u8, 1..70),
                 prop::collection::vec(0..4_u8, 64..700),
@@ -336,7 +374,7 @@ mod tests {
                 (0..4_u8, 60..700_usize).prop_map(|(byte, count)| vec![byte; count]),
             ],
         ) {
-            let (merges, starts) = table(&pairs, step);
+            let (merges, starts) = table(&pairs, step, turn);
             let expected = by_definition(&merges, &bytes);
             let mut work = Work::default();
             let mut merger = Merger { merges: &merges, starts: &starts, work: &mut work };

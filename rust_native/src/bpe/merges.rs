@@ -21,6 +21,8 @@ pub(super) struct Merges {
     offset: Option<u32>,
     /// Id of each single byte.
     byte_ids: [u32; 256],
+    /// A bit for each rank whose merge may be made at once wherever its pair stands, see [`Merges::is_safe`].
+    safe: Vec<u64>,
     /// Rank of the pair of two single bytes, at left << 8 | right: every piece begins with these, and a
     /// table without hashing serves them four times as fast.
     byte_ranks: Vec<u32>,
@@ -36,6 +38,7 @@ impl Merges {
             shift: 64 - size.trailing_zeros(),
             results: merges.iter().map(|&(_, _, result)| result).collect(),
             offset: offset(merges),
+            safe: safe(merges),
             byte_ids,
             byte_ranks: Vec::new(),
         };
@@ -71,6 +74,20 @@ impl Merges {
         self.offset.map_or_else(|| self.results[rank as usize], |offset| rank.wrapping_add(offset))
     }
 
+    /// Whether two neighbours whose pair has this rank may become one before all pairs of lower rank did, and the ids
+    /// of the piece are the same.
+    ///
+    /// That is so if every other merge with the left one on its right, with the right one on its left, or with the
+    /// result, has a higher rank. For take such a pair, of rank k, anywhere in a piece, and merge by the rule. As
+    /// long as neither of the two is touched the pair is there, so no pair of a rank above k is chosen; and whatever
+    /// else touches one of them has a rank above k. So what touches them first is this merge, and all merges before it
+    /// are elsewhere and of ranks up to k. Were it made at once, only pairs of ranks above k would come and go, so the
+    /// same merges would be chosen until then, and after them the piece is the same.
+    #[inline(always)]
+    pub(super) fn is_safe(&self, rank: u32) -> bool {
+        self.safe.get(rank as usize / 64).is_some_and(|word| word >> (rank % 64) & 1 == 1)
+    }
+
     #[inline(always)]
     fn home(&self, pair: u64) -> usize {
         (pair.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> self.shift) as usize
@@ -99,6 +116,26 @@ impl Merges {
             at = (at + 1) & (self.slots.len() - 1);
         }
     }
+}
+
+/// The bits of [`Merges::is_safe`].
+fn safe(merges: &[(u32, u32, u32)]) -> Vec<u64> {
+    let size = merges.iter().map(|&(left, right, result)| left.max(right).max(result) as usize + 1).max();
+    // By id: the lowest rank of a merge that has it on its left, and on its right.
+    let (mut as_left, mut as_right) = (vec![u32::MAX; size.unwrap_or(0)], vec![u32::MAX; size.unwrap_or(0)]);
+    for (&(left, right, _), rank) in merges.iter().zip(0..) {
+        as_left[left as usize] = as_left[left as usize].min(rank);
+        as_right[right as usize] = as_right[right as usize].min(rank);
+    }
+    let mut bits = vec![0; merges.len().div_ceil(64)];
+    for (&(left, right, result), rank) in merges.iter().zip(0_u32..) {
+        let others = [as_right[left as usize], as_left[right as usize]];
+        let later = [as_left[result as usize], as_right[result as usize]];
+        if others.iter().chain(&later).all(|&other| other > rank) {
+            bits[rank as usize / 64] |= 1 << (rank % 64);
+        }
+    }
+    bits
 }
 
 /// By how much each merge's id exceeds its rank, if it is the same for all.

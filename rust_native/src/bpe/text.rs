@@ -9,7 +9,7 @@ use kernels::text::{Job, Scan};
 
 use super::Tokenizer;
 use super::blocks::CHUNK;
-use super::cache::{self, Key, Long, MAX_BYTES, View, Words};
+use super::cache::{self, Form, Four, Key, Long, MAX_BYTES, Seven, View, Words};
 use super::encode::{PADDED, Scratch};
 use super::merge::Work;
 use super::phrases::Phrases;
@@ -75,7 +75,11 @@ fn chunk<S: Scan>(
     let (mut next, mut count) = (0, 0);
     loop {
         let (view, keys_left, places_left) = (words.view(), &keys[next..pieces], &places[next..pieces]);
-        let (hits, total) = scan.apart(Hits { view, keys: keys_left, places: places_left, ids, count });
+        let (hits, total) = if words.seven {
+            scan.apart(Hits { form: Seven, view, keys: keys_left, places: places_left, ids, count })
+        } else {
+            scan.apart(Hits { form: Four, view, keys: keys_left, places: places_left, ids, count })
+        };
         (next, count) = (next + hits, total);
         if next == pieces {
             return count;
@@ -126,7 +130,9 @@ impl Job for Keys<'_> {
 
 /// Pieces that are among the words, up to the first that is not: writes their ids to `ids` from `count` on and gives
 /// the number of pieces and the new count.
-struct Hits<'a> {
+struct Hits<'a, F> {
+    /// Of the entries.
+    form: F,
     view: View<'a>,
     keys: &'a [Key],
     places: &'a [u16],
@@ -134,19 +140,18 @@ struct Hits<'a> {
     count: usize,
 }
 
-impl Job for Hits<'_> {
+impl<F: Form> Job for Hits<'_, F> {
     type Output = (usize, usize);
 
     #[inline(always)]
     fn run<S: Scan>(self, scan: S) -> (usize, usize) {
-        let Self { view, keys, places, ids, mut count } = self;
+        let Self { form, view, keys, places, ids, mut count } = self;
         let mut hits = 0;
         for (key, &place) in keys.iter().zip(places) {
-            let Some((more, four)) = view.get(scan, place, key) else { break };
+            let Some(entry) = view.get(scan, place, key) else { break };
             // Before the last piece there are fewer ids than bytes of a chunk.
             let Some(room) = ids[count % CHUNK..].first_chunk_mut() else { break };
-            cache::write(room, more, four);
-            count += more;
+            count += form.write(scan, entry, room);
             hits += 1;
         }
         (hits, count)
@@ -192,15 +197,20 @@ impl Job for Miss<'_> {
         };
         // Looked at only if the longer words do not know the piece; until then it is on its way.
         scan.fetch(tokenizer.vocabulary.line(key));
-        if let Some(count) = long.get(long_key, ids) {
+        let known = long.get(long_key, ids);
+        let key = (length <= MAX_BYTES).then_some(key);
+        if let Some(count) = known {
+            // What was forgotten once and is met again is a word.
+            if let Some(key) = key {
+                words.put(key, &ids[..count], long);
+            }
             return count;
         }
-        let key = (length <= MAX_BYTES).then_some(key);
         if let Some(key) = key
             && let Some(id) = tokenizer.vocabulary.find(key, |id| tokenizer.token_bytes(id) == Some(piece))
         {
             ids[0] = id;
-            words.put(key, &ids[..1]);
+            words.put(key, &ids[..1], long);
             return 1;
         }
         let count = match tokenizer.whole(piece) {
@@ -210,7 +220,7 @@ impl Job for Miss<'_> {
             }
             None => tokenizer.merges.short(scan, piece, ids),
         };
-        if !key.is_some_and(|key| words.put(key, &ids[..count])) {
+        if !key.is_some_and(|key| words.put(key, &ids[..count], long)) {
             long.put(long_key, &ids[..count]);
         }
         count
