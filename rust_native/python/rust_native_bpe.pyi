@@ -26,7 +26,7 @@ isa: Final[str]
 class Tokenizer:
     """A byte-level BPE tokenizer. It never changes; threads share it.
 
-    It keeps working memory with a cache of words for as many calls as ever ran at once, up to 3 MiB each.
+    It keeps working memory with a cache of words for as many calls as ever ran at once, up to 10 MiB each.
     """
 
     @staticmethod

@@ -1,7 +1,7 @@
 //! rust_native's byte-level BPE as a Python module.
 //!
 //! Why so little: everything is in the library, and here only what crosses. Texts are read where Python keeps them
-//! (a `str` as its UTF-8, which CPython makes once and keeps), ids become numpy arrays over the very memory they
+//! (a `str` as its UTF-8, which CPython makes once and keeps; a long one's is copied instead), ids become numpy arrays over the very memory they
 //! were written to, and the interpreter's lock is released while a text of any length is worked on.
 //!
 //! Invariant: nothing that Python could change is read while the lock is released.

@@ -65,24 +65,23 @@ impl Merges {
 
     /// The same for at most so many rows of bytes.
     ///
-    /// A symbol stays at the place of its first byte; `alive` has the bits of places that hold one. Each
-    /// place has the rank of its pair with the next symbol, and below it, in six bits, the place itself, so
-    /// that one minimum gives the rank and the leftmost place that has it.
+    /// A symbol stays at its place; `alive` has the bits of places that hold one. Each place has the rank of its pair
+    /// with the next symbol, and below it, in six bits, the place itself, so that one minimum gives the rank and the
+    /// leftmost place that has it.
     #[inline(always)]
     fn rows<S: Scan, const ROWS: usize>(&self, scan: S, bytes: &[u8], ids: &mut [u32]) -> usize {
         let mut symbols = [0_u32; SHORT];
         let mut order = [[u32::MAX; ROW]; ROWS];
-        let mut alive = 0_u64;
         let place = |at: u32| (at as usize / ROW % ROWS, at as usize % ROW);
-        // What may be merged at once is, while the symbols are put in their places.
-        let mut before = 0;
-        for (&byte, end) in bytes.iter().zip(0_u32..) {
-            let (mut at, mut symbol) = (end, self.byte_id(byte));
-            while let Some(left) = alive.checked_ilog2() {
-                let rank = if left + 1 == end && at == end {
-                    self.byte_rank(before, byte)
-                } else {
-                    self.rank(symbols[left as usize % SHORT], symbol)
+        // What may be merged at once is, while symbols are given their places: the last is taken away again.
+        let (mut count, mut before) = (0_u32, None);
+        for &byte in bytes {
+            let (mut symbol, mut single) = (self.byte_id(byte), Some(byte));
+            while count > 0 {
+                let left = count - 1;
+                let rank = match (before, single) {
+                    (Some(before), Some(byte)) => self.byte_rank(before, byte),
+                    _ => self.rank(symbols[left as usize % SHORT], symbol),
                 };
                 let (row, column) = place(left);
                 if !self.is_safe(rank) {
@@ -91,14 +90,15 @@ impl Merges {
                 }
                 order[row][column] = u32::MAX;
                 symbol = self.result(rank);
-                alive ^= 1 << left;
-                at = left;
+                single = None;
+                count = left;
             }
-            symbols[at as usize % SHORT] = symbol;
-            alive |= 1 << at;
-            before = byte;
+            symbols[count as usize % SHORT] = symbol;
+            before = single;
+            count += 1;
         }
-        let rows = bytes.len().div_ceil(ROW).min(ROWS);
+        let mut alive = u64::MAX >> (SHORT - count as usize);
+        let rows = (count as usize).div_ceil(ROW).min(ROWS);
         loop {
             let least = scan.smallest(if ROWS == 1 { &order } else { &order[..rows] });
             if least >= NONE << 6 {

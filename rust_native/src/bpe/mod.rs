@@ -98,7 +98,7 @@ pub struct Tokenizer {
     crews: Mutex<Vec<Crew>>,
 }
 
-/// Bounds what [`Tokenizer::idle`] keeps, about 7 MiB each.
+/// Bounds what [`Tokenizer::idle`] keeps, about 10 MiB each.
 const MAX_IDLE: usize = 64;
 
 impl std::fmt::Debug for Tokenizer {
