@@ -18,7 +18,7 @@ mod precision;
 mod prefetch;
 pub mod text;
 
-pub use buffer::Buffer;
+pub use buffer::{Buffer, ask_for_huge_pages};
 pub use cpu::attention::{Attend, Span};
 pub use cpu::engine::{Cpu, CpuError};
 pub use cpu::isa::Isa;

@@ -1,7 +1,7 @@
 //! rust_native's byte-level BPE as a Python module.
 //!
 //! Why so little: everything is in the library, and here only what crosses. Texts are read where Python keeps them
-//! (a `str` as its UTF-8, which CPython makes once and keeps; a long one's is copied instead), ids become numpy arrays over the very memory they
+//! (a `str` as its UTF-8, which CPython makes once and keeps), ids become numpy arrays over the very memory they
 //! were written to, and the interpreter's lock is released while a text of any length is worked on.
 //!
 //! Invariant: nothing that Python could change is read while the lock is released.
@@ -71,6 +71,7 @@ impl Tokenizer {
         let special = treatment(special)?;
         let ids = working(py, text.as_ref().len(), || {
             let mut ids = Vec::with_capacity(text.as_ref().len() / 3 + 8);
+            kernels::ask_for_huge_pages(&mut ids);
             self.inner.encoder().encode_bytes_into(text.as_ref(), special, &mut ids)?;
             // Arrays are kept: what was guessed too much is given back, which moves nothing.
             ids.shrink_to_fit();

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import ctypes
 import importlib.resources
 import inspect
 import os
@@ -151,31 +150,6 @@ def test_bytes_need_not_be_text(gpt2):
     assert gpt2.decode_bytes(ids) == data
     assert gpt2.count(data) == len(ids)
     assert gpt2.decode(ids) == data.decode(errors="replace")
-
-
-@pytest.mark.parametrize("beyond", ["é", "ж", "漢", "🙂"])
-@pytest.mark.parametrize("every", [1, 7, 20_000])
-def test_a_long_text_is_its_utf8_however_it_is_kept(beyond, every, gpt2):
-    kept = ctypes.pythonapi.PyUnicode_AsUTF8
-    kept.argtypes, kept.restype = [ctypes.py_object], ctypes.c_char_p
-    for length in (65_535, 65_536, 65_537, 81_920, 100_003):
-        text = "".join(beyond if i % every == every - 1 else "a " for i in range(length))[:length]
-        ids = gpt2.encode(text.encode())
-        assert np.array_equal(gpt2.encode(text), ids)
-        assert gpt2.count(text) == len(ids)
-        size = sys.getsizeof(text)
-        assert kept(text) == text.encode()
-        # Below 2^16 characters encode had made it keep its UTF-8.
-        assert (sys.getsizeof(text) > size) == (length >= 1 << 16)
-        assert np.array_equal(gpt2.encode(text), ids)
-
-
-def test_a_lone_surrogate_is_named_where_it_is(gpt2):
-    for at in (3, 70_000, 99_999):
-        text = "é" * at + "\ud800" + "x" * (100_000 - at)
-        with pytest.raises(UnicodeEncodeError) as raised:
-            gpt2.encode(text)
-        assert (raised.value.object, raised.value.start) == (text, at)
 
 
 def test_the_array_is_the_callers_own(gpt2):

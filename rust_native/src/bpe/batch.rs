@@ -13,6 +13,8 @@
 
 use std::ops::Range;
 
+use kernels::ask_for_huge_pages;
+
 use super::crew::{Crew, Ids};
 use super::{Special, Tokenizer};
 use crate::Error;
@@ -112,7 +114,10 @@ impl BatchEncoder<'_> {
         starts.clear();
         let bytes = texts.iter().map(|text| text.as_ref().len()).sum();
         let parts = tokenizer.parts(texts, bytes, special, threads);
-        ids.reserve(bytes / 3 + 8);
+        if ids.capacity() < bytes / 3 + 8 {
+            ids.reserve(bytes / 3 + 8);
+            ask_for_huge_pages(ids);
+        }
         starts.reserve(texts.len() + 1);
         starts.push(0);
         let mut result = Ids { ids: std::mem::take(ids), ends: std::mem::take(starts) };

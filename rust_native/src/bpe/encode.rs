@@ -9,6 +9,8 @@
 
 use std::sync::PoisonError;
 
+use kernels::ask_for_huge_pages;
+
 use super::blocks::{Blocks, CHUNK};
 use super::cache::{self, Key, Long, Words};
 use super::merge::Work;
@@ -101,6 +103,7 @@ impl Tokenizer {
     /// regular expression gives up, which no pattern with a scanner of its own does.
     pub fn encode(&self, text: &str, special: Special) -> Result<Vec<u32>, Error> {
         let mut ids = Vec::with_capacity(text.len() / 3 + 8);
+        ask_for_huge_pages(&mut ids);
         self.encoder().encode_into(text, special, &mut ids)?;
         Ok(ids)
     }
