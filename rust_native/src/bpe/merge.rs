@@ -73,32 +73,20 @@ impl Merges {
         let mut symbols = [0_u32; SHORT];
         let mut order = [[u32::MAX; ROW]; ROWS];
         let place = |at: u32| (at as usize / ROW % ROWS, at as usize % ROW);
-        // What may be merged at once is, while symbols are given their places: the last is taken away again.
-        let (mut count, mut before) = (0_u32, None);
-        for &byte in bytes {
-            let (mut symbol, mut single) = (self.byte_id(byte), Some(byte));
-            while count > 0 {
-                let left = count - 1;
-                let rank = match (before, single) {
-                    (Some(before), Some(byte)) => self.byte_rank(before, byte),
-                    _ => self.rank(symbols[left as usize % SHORT], symbol),
-                };
-                let (row, column) = place(left);
-                if !self.is_safe(rank) {
-                    order[row][column] = rank << 6 | left;
-                    break;
-                }
-                order[row][column] = u32::MAX;
-                symbol = self.result(rank);
-                single = None;
-                count = left;
+        // Words in ASCII have too little that may be merged at once to look for it.
+        let count = if bytes.is_ascii() {
+            for (symbol, &byte) in symbols.iter_mut().zip(bytes) {
+                *symbol = self.byte_id(byte);
             }
-            symbols[count as usize % SHORT] = symbol;
-            before = single;
-            count += 1;
-        }
-        let mut alive = u64::MAX >> (SHORT - count as usize);
-        let rows = (count as usize).div_ceil(ROW).min(ROWS);
+            for ((order, pair), at) in order.as_flattened_mut().iter_mut().zip(bytes.windows(2)).zip(0..) {
+                *order = self.byte_rank(pair[0], pair[1]) << 6 | at;
+            }
+            bytes.len()
+        } else {
+            self.at_once(bytes, &mut symbols, &mut order)
+        };
+        let mut alive = u64::MAX >> (SHORT - count);
+        let rows = count.div_ceil(ROW).min(ROWS);
         loop {
             let least = scan.smallest(if ROWS == 1 { &order } else { &order[..rows] });
             if least >= NONE << 6 {
@@ -131,6 +119,39 @@ impl Merges {
         for id in &mut ids[..count] {
             *id = symbols[alive.trailing_zeros() as usize % SHORT];
             alive &= alive - 1;
+        }
+        count
+    }
+
+    /// Gives symbols their places, and ranks, and merges what may be merged at once meanwhile: a symbol then joins the
+    /// one before it and takes its place. How many there are.
+    #[inline(always)]
+    fn at_once<const ROWS: usize>(
+        &self,
+        bytes: &[u8],
+        symbols: &mut [u32; SHORT],
+        order: &mut [[u32; ROW]; ROWS],
+    ) -> usize {
+        let order = order.as_flattened_mut();
+        let (mut count, mut before) = (0, None);
+        for &byte in bytes {
+            let (mut symbol, mut single) = (self.byte_id(byte), Some(byte));
+            while count > 0 {
+                let left = count - 1;
+                let rank = match (before, single) {
+                    (Some(before), Some(byte)) => self.byte_rank(before, byte),
+                    _ => self.rank(symbols[left], symbol),
+                };
+                if !self.is_safe(rank) {
+                    order[left] = rank << 6 | left as u32;
+                    break;
+                }
+                order[left] = u32::MAX;
+                symbol = self.result(rank);
+                (single, count) = (None, left);
+            }
+            symbols[count] = symbol;
+            (before, count) = (single, count + 1);
         }
         count
     }
