@@ -2,8 +2,8 @@
 //!
 //! Why: natural text repeats its words, and a hit is one cache line instead of a merge. There are two:
 //! [`Words`] for pieces of up to 15 bytes with few ids, which is nearly all of English and of code, and
-//! [`Long`] for pieces of up to 31 bytes with up to 22 ids, which is most of the other scripts. What is longer
-//! still is the business of `phrases`.
+//! [`Long`] for pieces of up to 31 bytes with up to 22 ids, which is longer words of the other scripts, and for what the
+//! first, at its bound, has no room for. What is longer still is the business of `phrases`.
 //!
 //! Both have bounds that the text does not move, and both begin small and grow as they fill: the first line of a
 //! new encoder should not pay for memory that it never uses.
@@ -228,7 +228,7 @@ impl Words {
     }
 
     /// Remembers a piece that is not there, if its ids fit: at most as many as the form holds, or up to 15 of which
-    /// the last that it holds and later ones are the same. Whether they did. What is forgotten for it goes to `long`.
+    /// the last that it holds and later ones are the same. Whether they did. What makes way may go to `long`.
     pub(super) fn put(&mut self, key: Key, ids: &[u32], long: &mut Long) -> bool {
         if self.seven { self.put_as::<Seven>(key, ids, long) } else { self.put_as::<Four>(key, ids, long) }
     }
@@ -249,7 +249,8 @@ impl Words {
         true
     }
 
-    /// Puts an entry first; the second one of its pair goes to `long`.
+    /// Puts an entry first; the second one of its pair is forgotten, or, once this table is as large as it gets, goes to
+    /// `long`.
     fn insert<F: Form>(&mut self, key: Key, ids: [u32; 4], long: &mut Long) {
         let place = self.view().place(key);
         let pairs = self.lines.words_mut().as_chunks_mut().0.as_chunks_mut().0.as_chunks_mut().0;
